@@ -1,0 +1,35 @@
+# Every target sets up what it needs: Python 3.11 and the internet are enough.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+
+.PHONY: train test test-all lint equalities setup clean
+
+train: setup  ## Trains MNIST on two workers of this machine.
+	$(BIN)/tfdist run -n $(WORKERS) examples/mnist.py
+
+test: setup lint  ## Runs the tests, but for those that take minutes each.
+	$(BIN)/python -m pytest
+
+test-all: setup lint  ## Runs all tests.
+	$(BIN)/python -m pytest -m ""
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+equalities: setup  ## Prints how far the numbers are from those of one process.
+	$(BIN)/python benchmarks/equalities.py
+
+setup: $(INSTALLED)
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,45 @@
+"""What all tests share: helper modules, two logical CPUs, and clean global state."""
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A collective that a broken step leaves hanging would outlast the test's deadline.
+os.environ.setdefault("TFDIST_TIMEOUT", "60")
+
+CPUS = 2
+
+
+def pytest_collection_finish():
+    """Splits the CPU in two where a collected test needs TensorFlow, before anything runs.
+
+    So a test module that uses TensorFlow imports it at its top, and runs nothing there.
+    """
+    tf = sys.modules.get("tensorflow")
+    if tf is not None:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * CPUS
+        )
+
+
+@pytest.fixture(autouse=True)
+def clean_keras():
+    """Each test finds, and leaves, Keras' and TensorFlow's global settings as they were."""
+    keras = sys.modules.get("keras")
+    if keras is None:
+        yield
+        return
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
+    sys.modules["tensorflow"].random.set_seed(None)
+
+
+# Programs, not modules: importing them runs them.
+collect_ignore_glob = ["*_worker.py"]

@@ -1,0 +1,40 @@
+"""Distributed training for Keras 3 on TensorFlow.
+
+`import tfdist` alone loads neither TensorFlow nor Keras: each public name is
+imported when it is first used (PEP 562), so that `tfdist run --help` is quick.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it
+_NAMES = {
+    "MirroredStrategy": "tfdist.strategies.mirrored",
+    "MultiWorkerMirroredStrategy": "tfdist.strategies.multi_worker",
+    "TPUStrategy": "tfdist.strategies.tpu",
+    "auto_strategy": "tfdist.strategies.auto",
+    "rank": "tfdist.cluster_info",
+    "world_size": "tfdist.cluster_info",
+    "is_chief": "tfdist.cluster_info",
+    "barrier": "tfdist.cluster_info",
+    "run": "tfdist.cluster.function_runner",
+}
+_MODULES = ("compat", "sync", "strategies", "data", "callbacks", "cluster", "cli")
+
+__all__ = ["__version__", *_NAMES, *_MODULES]
+
+
+def __getattr__(name):
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"tfdist.{name}")
+    else:
+        raise AttributeError(f"module 'tfdist' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)
