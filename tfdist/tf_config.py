@@ -1,0 +1,107 @@
+"""Reads and checks `TF_CONFIG`, the environment variable that describes a cluster.
+
+Imports no TensorFlow: `tfdist.rank()` works before it is loaded.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+
+_TRAINING_JOBS = ("chief", "worker")
+_JOBS = (*_TRAINING_JOBS, "ps", "evaluator", "master")
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The workers of a training job, and which of them this process is.
+
+    Attributes:
+        addresses: `host:port` of each training worker, the chief first.
+        index: this process' index among them.
+        job: the job of this process, `"worker"`, `"chief"`, `"ps"`, ...
+        parameter_servers: `host:port` of each parameter server.
+        has_chief: whether the first address is a `"chief"`, not a `"worker"`.
+    """
+
+    addresses: tuple = ()
+    index: int = 0
+    job: str = "worker"
+    parameter_servers: tuple = ()
+    has_chief: bool = False
+
+
+def from_environment(environ=None):
+    """Returns the `Cluster` of `TF_CONFIG`; an empty one where it is not set.
+
+    Raises:
+        ValueError: `TF_CONFIG` is malformed or contradicts itself.
+
+    Example:
+
+    >>> config = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
+    >>> cluster = from_environment({"TF_CONFIG": config})
+    >>> cluster.addresses, cluster.index, cluster.job
+    (('a:1', 'b:1'), 1, 'worker')
+    """
+    text = (os.environ if environ is None else environ).get("TF_CONFIG", "").strip()
+    if not text:
+        return Cluster()
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _error(text, f"it is not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise _error(text, "it is not a JSON object")
+    jobs = config.get("cluster") or {}
+    if not jobs:
+        return Cluster()
+    task = config.get("task")
+    if not isinstance(task, dict) or "type" not in task or "index" not in task:
+        raise _error(text, 'it has a "cluster" but no "task" with a "type" and an "index"')
+    _check_cluster(text, jobs)
+    job, index = task["type"], task["index"]
+    if isinstance(index, str) and index.isdigit():
+        index = int(index)
+    if job not in jobs and job != "evaluator":
+        raise _error(text, f'this task\'s type {job!r} is not in the "cluster" ({sorted(jobs)})')
+    if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        raise _error(text, f"this task's index must be a non-negative integer, not {index!r}")
+    if job in jobs and index >= len(jobs[job]):
+        raise _error(
+            text, f'this task\'s index is {index}, but the "cluster" has {len(jobs[job])} {job!r}'
+        )
+    addresses = tuple(address for name in _TRAINING_JOBS for address in jobs.get(name, ()))
+    if job == "worker":
+        index += len(jobs.get("chief", ()))
+    return Cluster(addresses, index, job, tuple(jobs.get("ps", ())), "chief" in jobs)
+
+
+def _check_cluster(text, jobs):
+    if not isinstance(jobs, dict):
+        raise _error(text, '"cluster" must be an object, a list of addresses for each job')
+    seen = {}
+    for job, addresses in jobs.items():
+        if job not in _JOBS:
+            raise _error(text, f'unknown job {job!r} in "cluster"; expected some of {_JOBS}')
+        if not isinstance(addresses, list) or not addresses:
+            raise _error(text, f'"cluster" must give {job!r} a list of addresses')
+        for position, address in enumerate(addresses):
+            host, _, port = str(address).rpartition(":")
+            if not isinstance(address, str) or not host or not port.isdigit() or int(port) > 65535:
+                raise _error(text, f"{job} {position} has the address {address!r}, not host:port")
+            if address in seen:
+                raise _error(text, f"{job} {position} and {seen[address]} share {address!r}")
+            seen[address] = f"{job} {position}"
+    if len(jobs.get("chief", ())) > 1:
+        raise _error(text, f"there can be one chief, not {len(jobs['chief'])}")
+
+
+def _error(text, problem):
+    return ValueError(
+        f"TF_CONFIG cannot be used: {problem}.\nReceived: {text}\nExpected something like: "
+        f"{_EXAMPLE}\n`tfdist run` sets it for you; unset it to train on one machine."
+    )
