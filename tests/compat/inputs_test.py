@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.distribute import input_lib, values
+from upstream import require, two_cpus
+
+from tfdist.compat import inputs
+
+UNKNOWN = tf.data.UNKNOWN_CARDINALITY
+
+
+def dataset(elements=4):
+    return tf.data.Dataset.range(elements).map(lambda i: {"x": tf.fill([i + 1, 3], i)})
+
+
+def test_upstream():
+    strategy = two_cpus()
+    distributed = inputs.distribute_local(strategy, dataset())
+    require(strategy.extended, "experimental_enable_get_next_as_optional")
+    require(iter(distributed), "_iterators", "_strategy", "_cardinality")
+    require(iter(distributed)._iterators[0], "get_next_as_optional_list")
+    require(values.PerReplicaSpec(tf.TensorSpec([])), "_value_specs")
+    require(input_lib, "_create_per_replica")
+
+
+def test_consecutive_elements_go_to_the_replicas():
+    strategy = two_cpus()
+    batches = list(inputs.distribute_local(strategy, dataset()))
+    assert len(batches) == 2
+    for step, batch in enumerate(batches):
+        parts = strategy.experimental_local_results(batch["x"])
+        for replica, part in enumerate(parts):
+            i = 2 * step + replica
+            np.testing.assert_array_equal(part, np.full((i + 1, 3), i))
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_the_switch_is_put_back(monkeypatch, switch):
+    strategy = two_cpus()
+    strategy.extended.experimental_enable_get_next_as_optional = switch
+    inputs.distribute_local(strategy, dataset())
+    assert strategy.extended.experimental_enable_get_next_as_optional is switch
+
+    def fails(_):
+        assert strategy.extended.experimental_enable_get_next_as_optional is False
+        raise KeyError
+
+    monkeypatch.setattr(strategy, "distribute_datasets_from_function", fails)
+    with pytest.raises(KeyError):
+        inputs.distribute_local(strategy, dataset())
+    assert strategy.extended.experimental_enable_get_next_as_optional is switch
+
+
+def test_the_next_batch_if_there_is_one():
+    strategy = two_cpus()
+    iterator = iter(inputs.distribute_local(strategy, dataset(2)))
+    batch = inputs.NextBatch(iterator)
+    assert bool(batch.has_value())
+    first, second = strategy.experimental_local_results(batch.get_value()["x"])
+    np.testing.assert_array_equal(first, [[0, 0, 0]])
+    np.testing.assert_array_equal(second, [[1, 1, 1]] * 2)
+    assert not bool(inputs.NextBatch(iterator).has_value())
+
+
+def test_the_spec_of_one_replica():
+    strategy = two_cpus()
+    spec = inputs.replica_element_spec(inputs.distribute_local(strategy, dataset()))
+    assert spec["x"].shape.as_list() == [None, 3] and spec["x"].dtype == tf.int64
+    assert inputs.replica_element_spec(dataset())["x"].shape.as_list() == [None, 3]
+
+
+def test_which_iterators_end_quietly():
+    strategy = two_cpus()
+    finite = dataset()
+    unknown = finite.filter(lambda batch: True)
+    assert inputs.ends_quietly(iter(inputs.distribute_local(strategy, finite)))
+    assert not inputs.ends_quietly(iter(inputs.distribute_local(strategy, unknown)))
+    assert not inputs.ends_quietly(iter([1, 2]))
+    assert isinstance(iter(finite), tf.data.Iterator)
+    assert not inputs.ends_quietly(iter(unknown))

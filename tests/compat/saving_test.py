@@ -1,0 +1,77 @@
+import keras
+import numpy as np
+import pytest
+from upstream import require, require_parameters, two_cpus
+
+import tfdist
+from tfdist import compat
+
+WAYS = {
+    "save": lambda model, path: model.save(path / "m.keras"),
+    "save_weights": lambda model, path: model.save_weights(path / "m.weights.h5"),
+    "export": lambda model, path: model.export(path / "exported", verbose=False),
+    "keras.saving.save_model": lambda model, path: keras.saving.save_model(model, path / "m.keras"),
+    "keras.models.save_model": lambda model, path: keras.models.save_model(
+        model, filepath=path / "m.keras"
+    ),
+}
+ways = pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
+
+
+def model():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+
+@pytest.fixture(autouse=True)
+def installed():
+    compat.install()
+
+
+def test_upstream():
+    for method in ("save", "save_weights", "export"):
+        require(keras.Model, method)
+        require_parameters(getattr(keras.Model, method), "self", "filepath")
+    for module in (keras.saving, keras.models):
+        require_parameters(module.save_model, "model", "filepath")
+
+
+@ways
+def test_a_worker_that_is_not_the_chief_writes_nothing(write, tmp_path, monkeypatch):
+    strategy = two_cpus()
+    with strategy.scope():
+        mine = model()
+    monkeypatch.setattr(tfdist.MirroredStrategy, "is_chief", property(lambda self: False))
+    assert write(mine, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@ways
+def test_the_chief_writes(write, tmp_path):
+    strategy = two_cpus()
+    with strategy.scope():
+        mine = model()
+    write(mine, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@ways
+def test_a_model_without_a_strategy_is_written_by_any_worker(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfdist.MirroredStrategy, "is_chief", property(lambda self: False))
+    write(model(), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_the_chief_writes_is_a_plain_keras_model(tmp_path):
+    strategy = two_cpus()
+    with strategy.scope():
+        mine = model()
+    mine.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    x = np.ones((3, 2))
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model_output(mine, x))
+    for a, b in zip(loaded.weights, mine.weights):
+        np.testing.assert_array_equal(a, b)
+
+
+def model_output(mine, x):
+    return mine.predict(x, verbose=0)

@@ -1,0 +1,105 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src.backend.tensorflow.core import Variable
+from upstream import original, require_parameters, two_cpus
+
+from tfdist import compat
+from tfdist.compat import active_step, optimizer, variables
+
+
+@pytest.fixture(autouse=True)
+def installed():
+    compat.install()
+
+
+def test_upstream():
+    require_parameters(Variable._initialize, "self", "value")
+    require_parameters(Variable._direct_assign, "self", "value")
+    require_parameters(Variable._map_aggregation, "self", "aggregation")
+    assert isinstance(keras.Variable(1.0), Variable)
+    assert isinstance(vars(keras.Variable(1.0))["_value"], tf.Variable)
+
+
+@pytest.mark.parametrize("aggregation", ["none", "sum", "mean", "only_first_replica"])
+def test_aggregations_without_a_strategy_are_the_originals(aggregation):
+    variable = keras.Variable(1.0)
+    stock = original(Variable._map_aggregation)(variable, aggregation)
+    assert variable._map_aggregation(aggregation) == stock
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        assert variable._map_aggregation(aggregation) == stock
+    with two_cpus().scope():
+        mine = variable._map_aggregation(aggregation)
+    first = aggregation == "only_first_replica"
+    assert mine == (tf.VariableAggregation.NONE if first else stock)
+
+
+def test_assigning_without_a_step_is_the_original():
+    mine, stock = keras.Variable([1.0, 2.0]), keras.Variable([1.0, 2.0])
+    mine.assign([3, 4])
+    original(Variable._direct_assign)(stock, [3, 4])
+    np.testing.assert_array_equal(mine, stock)
+    assert variables.global_copy(mine) is None
+
+
+class Step:
+    def __init__(self):
+        self.assigned = []
+
+    def note_assignment(self, variable):
+        self.assigned.append(variable)
+
+    def reduce_gradients(self, gradients, optimizer):
+        return gradients
+
+
+def test_the_step_hears_of_assignments_but_not_of_the_optimizers():
+    variable, trained = keras.Variable(0.0), keras.Variable(0.0)
+    step = Step()
+    sgd = keras.optimizers.SGD(0.5)
+    sgd.build([trained])
+    with active_step.activate(step):
+        variable.assign(2.0)
+        variable.assign_add(1.0)
+        sgd.apply([tf.constant(1.0)], [trained])
+    variable.assign(5.0)
+    assert [v is variable for v in step.assigned] == [True, True]
+    assert float(trained.value) == -0.5 and not optimizer.applying()
+
+
+def test_a_global_copy_follows_assignments_from_outside_of_the_replicas():
+    strategy = two_cpus()
+    with strategy.scope():
+        variable = keras.Variable(
+            [0.0, 0.0], trainable=False, synchronization="on_read", aggregation="sum"
+        )
+        copy = tf.Variable([9.0, 9.0], trainable=False)
+    variables.set_global_copy(variable, copy)
+    assert variables.global_copy(variable) is copy
+    assert variables.global_copy(variable.value) is copy
+    with strategy.scope():
+        variable.assign([4.0, 6.0])  # reset_state, set_weights
+    np.testing.assert_array_equal(copy.read_value(), [4.0, 6.0])
+
+    @tf.function
+    def step():
+        strategy.run(lambda: variable.assign([1.0, 1.0]))
+
+    step()
+    np.testing.assert_array_equal(copy.read_value(), [4.0, 6.0])  # the end of the step sets it
+    np.testing.assert_array_equal(tf.add_n(list(variable.value.values)), [2.0, 2.0])
+
+
+def test_the_state_of_metrics_is_the_same_on_all_workers_until_a_step_updates_it():
+    strategy = two_cpus()
+    with strategy.scope():
+        metric = keras.Variable(0.0, trainable=False, synchronization="on_read", aggregation="sum")
+        weight = keras.Variable(0.0)
+    assert not variables.differs_between_workers(metric.value)
+    assert variables.differs_between_workers(weight.value)  # not known
+    with strategy.scope():
+        metric.assign(0.0)
+    assert not variables.differs_between_workers(metric.value)
+    strategy.run(lambda: metric.assign(1.0))
+    assert variables.differs_between_workers(metric.value)

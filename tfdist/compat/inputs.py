@@ -1,0 +1,87 @@
+"""Distributed iterators that all workers leave at the same step.
+
+Needs: `DistributedIterator._iterators`, `_cardinality`, `_strategy`, the
+`experimental_enable_get_next_as_optional` switch of a strategy's `extended`,
+`extended._input_workers_with_options`, `PerReplicaSpec._value_specs`, and
+`DistributedDatasetsFromFunction` and `_create_per_replica` of TensorFlow's input
+library.
+Why: TensorFlow asks all workers, with a collective in front of each step,
+whether anyone still has data. Under tfdist all workers walk through the same
+global batches, so each knows.
+"""
+
+import tensorflow as tf
+from tensorflow.python.distribute.input_lib import (
+    DistributedDatasetsFromFunction,
+    _create_per_replica,
+)
+
+
+def distribute_local(strategy, dataset):
+    """Distributes a dataset whose consecutive elements are the local replicas' batches."""
+    extended = strategy.extended
+    switch = extended.experimental_enable_get_next_as_optional
+    extended.experimental_enable_get_next_as_optional = False
+    try:
+        if strategy.num_local_replicas > 1 or "CPU" not in extended.worker_devices[0]:
+            return strategy.distribute_datasets_from_function(lambda _: dataset)
+        # On one CPU there is no device to prefetch to, and the prefetching
+        # dataset brings an autotuner of its own, whose end takes seconds where
+        # the process has one core (see `data.split`).
+        return DistributedDatasetsFromFunction(
+            extended._input_workers_with_options(None),
+            strategy,
+            input_contexts=[tf.distribute.InputContext()],
+            dataset_fn=lambda _: dataset,
+            options=tf.distribute.InputOptions(
+                experimental_fetch_to_device=False,
+                experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
+            ),
+        )
+    finally:
+        extended.experimental_enable_get_next_as_optional = switch
+
+
+def ends_quietly(iterator):
+    """Whether steps may read `iterator` inside a function with collectives in it.
+
+    Not if it may run out there: the error would abort the collectives.
+    """
+    if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+        return False
+    cardinality = getattr(iterator, "_cardinality", tf.data.UNKNOWN_CARDINALITY)
+    return int(cardinality) != tf.data.UNKNOWN_CARDINALITY
+
+
+class NextBatch:
+    """The next batch of all local replicas, if there is one."""
+
+    def __init__(self, iterator):
+        self._iterator = iterator
+        self._optionals = [
+            optional
+            for part in iterator._iterators
+            for optional in part.get_next_as_optional_list()
+        ]
+
+    def has_value(self):
+        return self._optionals[0].has_value()
+
+    def get_value(self):
+        values = [optional.get_value() for optional in self._optionals]
+        return _create_per_replica(values, self._iterator._strategy)
+
+
+def replica_element_spec(distributed):
+    """The structure, shapes and dtypes of one replica's batch, without reading any data."""
+
+    def of_one_replica(spec):
+        specs = getattr(spec, "_value_specs", None)
+        return specs[0] if specs else spec
+
+    return tf.nest.map_structure(of_one_replica, distributed.element_spec)
+
+
+def is_distributed(batch):
+    """Whether replicas hold parts of `batch`, or all of them the whole."""
+    return any(isinstance(v, tf.distribute.DistributedValues) for v in tf.nest.flatten(batch))

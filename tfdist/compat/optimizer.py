@@ -1,0 +1,67 @@
+"""The optimizer's seam: gradients are reduced in front of `apply`.
+
+Needs: `BaseOptimizer.apply`, `LossScaleOptimizer.apply`, `.scale_loss` of both
+(public methods, replaced for every optimizer) and
+`TFOptimizer._all_reduce_sum_gradients`.
+Why: Keras reduces gradients at the end of `apply`, after it has unscaled,
+clipped and accumulated them on each replica by itself, so clipping sees a
+replica's gradient where it must see the global one. No hook stands in front.
+"""
+
+import threading
+
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
+from keras.src.optimizers.base_optimizer import BaseOptimizer
+from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
+
+from tfdist.compat import active_step
+from tfdist.compat.install import replace
+
+_applying = threading.local()
+
+
+def install():
+    for optimizer_class in (BaseOptimizer, LossScaleOptimizer):
+        replace(optimizer_class, "apply", _reduce_before_apply)
+        replace(optimizer_class, "scale_loss", _weigh_loss)
+    replace(TFOptimizer, "_all_reduce_sum_gradients", _skip_if_reduced)
+
+
+def applying():
+    """True while an optimizer's `apply` runs on this thread."""
+    return getattr(_applying, "depth", 0) > 0
+
+
+def _reduce_before_apply(original):
+    def apply(self, grads, trainable_variables=None):
+        step = active_step.current()
+        # LossScaleOptimizer.apply calls its inner optimizer's: reduce once.
+        if step is None or applying():
+            return original(self, grads, trainable_variables)
+        grads = step.reduce_gradients(list(grads), self)
+        _applying.depth = 1
+        try:
+            return original(self, grads, trainable_variables)
+        finally:
+            _applying.depth = 0
+
+    return apply
+
+
+def _weigh_loss(original):
+    def scale_loss(self, loss):
+        step = active_step.current()
+        if step is not None:
+            loss = step.weigh_loss(loss, self)
+        return original(self, loss)
+
+    return scale_loss
+
+
+def _skip_if_reduced(original):
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        if applying():
+            return list(grads_and_vars)
+        return original(self, grads_and_vars)
+
+    return _all_reduce_sum_gradients

@@ -1,0 +1,150 @@
+"""Keras' trainer under a tfdist strategy: the strategy builds the step functions.
+
+Needs: `TensorFlowTrainer.make_train_function`, `.make_test_function`,
+`.make_predict_function`, `.fit`, `.evaluate`, `.predict` (public, replaced for
+every model), `._maybe_symbolic_build`, `._autoconvert_optionals`,
+`Model._distribute_strategy`, `Model._compile_metrics` with its `_user_metrics` and
+`_user_weighted_metrics`, and `TFEpochIterator._distributed_dataset`.
+Why: Keras' own step functions average the replicas' metrics (and cannot do even
+that on several workers), read one log at a time with a collective each, and its
+symbolic build reduces a whole input batch over the network.
+"""
+
+import functools
+import inspect
+
+import keras
+import tensorflow as tf
+from keras.src import tree
+from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
+
+from tfdist.compat import inputs
+from tfdist.compat.install import replace
+
+
+def install():
+    for kind in ("train", "test", "predict"):
+        replace(TensorFlowTrainer, f"make_{kind}_function", functools.partial(_make_function, kind))
+    for method in ("fit", "evaluate", "predict"):
+        replace(TensorFlowTrainer, method, functools.partial(_checked, method))
+    replace(TensorFlowTrainer, "_maybe_symbolic_build", _build_without_data)
+    replace(TFEpochIterator, "__init__", _check_data)
+
+
+def strategy_of(model):
+    """The tfdist strategy that `model` was created under, or None."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return strategy if getattr(strategy, "is_tfdist", False) else None
+
+
+def optimizer_strategy(optimizer):
+    """The strategy that was in force when `optimizer` was created."""
+    return getattr(optimizer, "_distribution_strategy", None)
+
+
+def metrics_of(model):
+    """All metrics of `model`, those also that Keras lists after its first step only."""
+    compiled = getattr(model, "_compile_metrics", None)
+    given = (
+        getattr(compiled, "_user_metrics", None),
+        getattr(compiled, "_user_weighted_metrics", None),
+    )
+    waiting = [m for m in tree.flatten(given) if isinstance(m, keras.metrics.Metric)]
+    return [*model.metrics, *waiting]
+
+
+def optionals_to_none(model, step_function):
+    """Keras' wrapper that turns a batch's empty optionals into None."""
+    return model._autoconvert_optionals(step_function)
+
+
+def _make_function(kind, original):
+    attribute = f"{kind}_function"
+
+    def make(self, force=False):
+        strategy = strategy_of(self)
+        if strategy is None:
+            return original(self, force)
+        if getattr(self, attribute) is None or force:
+            setattr(self, attribute, strategy.make_keras_function(self, kind))
+        return getattr(self, attribute)
+
+    return make
+
+
+def _checked(method, original):
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def checked(self, *args, **kwargs):
+        from tfdist.strategies import checks
+
+        strategy = strategy_of(self)
+        if strategy is None:
+            checks.without_scope(method)
+            return original(self, *args, **kwargs)
+        bound = signature.bind(self, *args, **kwargs)
+        checks.before(method, self, bound.arguments)
+        try:
+            return original(*bound.args, **bound.kwargs)
+        except tf.errors.OpError as error:
+            explained = strategy.explain(error, method)
+            if explained is None:
+                raise
+            raise explained from error
+
+    return checked
+
+
+def _check_data(original):
+    @functools.wraps(original)
+    def __init__(self, distribute_strategy=None, *args, **kwargs):
+        if not getattr(distribute_strategy, "is_tfdist", False):
+            original(self, distribute_strategy, *args, **kwargs)
+            return
+        from tfdist.strategies import checks
+
+        with distribute_strategy.distributing_for_keras():
+            original(self, distribute_strategy, *args, **kwargs)
+        checks.before_epochs(distribute_strategy, self._num_batches)
+
+    return __init__
+
+
+def _build_without_data(original):
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        strategy = strategy_of(self)
+        if strategy is None:
+            return original(self, iterator=iterator, data_batch=data_batch)
+        if iterator is not None:
+            # Shapes and dtypes are all that a symbolic build looks at; Keras
+            # takes a batch out of the data for them, which a generator misses.
+            data_batch = inputs.replica_element_spec(iterator._distributed_dataset)
+            data_batch = getattr(data_batch, "data", data_batch)
+            if any(spec.shape.rank is None for spec in tree.flatten(data_batch)):
+                data_batch = _first_batch(strategy, iterator)
+        with strategy.scope():
+            try:
+                self._symbolic_build(data_batch=data_batch)
+            except Exception:
+                # A train step of the user's own need not call the model on `x` (a
+                # GAN): what it uses is built when the step is traced, as it is
+                # without a strategy.
+                if type(self).train_step is TensorFlowTrainer.train_step:
+                    raise
+
+    return _maybe_symbolic_build
+
+
+def _first_batch(strategy, epoch_iterator):
+    for _, _, batches in epoch_iterator:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            from tfdist.strategies import checks
+
+            raise checks.empty_dataset() from None
+        batch = tf.nest.map_structure(
+            lambda value: strategy.experimental_local_results(value)[0], batch
+        )
+        return getattr(batch, "data", batch)
