@@ -1,0 +1,57 @@
+"""A training whose second worker does something else; run by the tests on two workers."""
+
+import os
+import signal
+import sys
+import time
+
+import keras
+import numpy as np
+
+import tfdist
+
+mode = sys.argv[1]
+other = tfdist.rank() == 1
+if mode == "TensorFlow in use":
+    keras.ops.ones(())
+if mode == "other seed":
+    keras.utils.set_random_seed(1 + tfdist.rank())
+strategy = tfdist.MultiWorkerMirroredStrategy()
+
+
+def make_model():
+    units = 5 if other and mode == "other model" else 3
+    rate = 0.2 if other and mode == "other learning rate" else 0.1
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    return model
+
+
+if mode == "outside the scope":
+    model = make_model()
+else:
+    with strategy.scope():
+        model = make_model()
+
+
+class Misbehave(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        print("a step was made", flush=True)
+        if not other or batch < 2:
+            return
+        if mode == "sleeps in a callback":
+            time.sleep(80)
+        if mode == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if mode == "raises":
+            raise ValueError("raised by worker 1")
+
+
+examples = 32 if other and mode == "fewer batches" else 64
+x, y = np.ones((examples, 4), "float32"), np.ones((examples, 1), "float32")
+if mode == "evaluates alone":
+    if other:
+        time.sleep(60)
+    model.evaluate(x, y, verbose=0)
+model.fit(x, y, batch_size=8, verbose=0, callbacks=[Misbehave()])
+print("trained", flush=True)

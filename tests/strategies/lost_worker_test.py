@@ -1,0 +1,48 @@
+"""Errors of broken collectives name the worker that is gone."""
+
+import pytest
+import tensorflow as tf
+
+from tfdist.strategies.lost_worker import explain
+from tfdist.tf_config import Cluster
+
+WORKERS = Cluster(("a:1", "b:2", "c:3"), index=0)
+WITH_CHIEF = Cluster(("a:1", "b:2", "c:3"), index=0, job="chief", has_chief=True)
+
+
+def _broken(task):
+    return tf.errors.UnavailableError(
+        None,
+        None,
+        "Collective ops is aborted by: Socket closed\nAdditional GRPC error information from "
+        f"remote target {task} while calling /tensorflow.WorkerService/RecvBuf",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task", "named"),
+    [
+        (WORKERS, "/job:worker/replica:0/task:1", "worker 1 (b:2) was lost during `fit`"),
+        (WITH_CHIEF, "/job:worker/replica:0/task:1", "worker 2 (c:3) was lost during `fit`"),
+        (WORKERS, "/job:worker/replica:0/task:0", "another worker was lost during `fit`"),
+    ],
+)
+def test_a_lost_worker_is_named(cluster, task, named):
+    explained = explain(_broken(task), "fit", cluster)
+    assert isinstance(explained, tf.errors.UnavailableError)
+    assert named in str(explained)
+
+
+def test_the_watchdogs_message_is_what_the_user_reads():
+    message = "worker 1 (b:2) did not answer within 5 s: worker 0 waits in a step"
+    error = tf.errors.DeadlineExceededError(
+        None, None, f"Graph execution error\nCollective ops is aborted by: {message}\nThe error"
+    )
+    explained = explain(error, "fit", WORKERS)
+    assert isinstance(explained, TimeoutError)
+    assert str(explained) == message
+
+
+def test_other_errors_stay_what_they_are():
+    error = tf.errors.InvalidArgumentError(None, None, "indices[0] = 7 is not in [0, 5)")
+    assert explain(error, "fit", WORKERS) is None

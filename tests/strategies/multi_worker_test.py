@@ -1,0 +1,325 @@
+"""Two real workers: what they agree on, what each may do alone, and how they end."""
+
+import csv
+import os
+import pathlib
+import re
+import sys
+
+import cloudpickle
+import keras
+import numpy as np
+import pytest
+from programs import Programs
+from sklearn import metrics as sklearn_metrics
+
+import tfdist
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+WORKER = pathlib.Path(__file__).resolve().parent.parent / "misbehaving_worker.py"
+EXAMPLES, BATCH = 53, 8  # seven steps an epoch, the last with five examples
+
+
+def _data():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(EXAMPLES, 4)).astype("float32") * [1, 2, 3, 4] + 1
+    return x, rng.integers(0, 3, size=EXAMPLES)
+
+
+def _session(directory):
+    """Runs on each worker; returns what the tests look at."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import tfdist
+
+    directory = pathlib.Path(directory)
+    strategy = tfdist.MultiWorkerMirroredStrategy()
+    found = {
+        "who": (tfdist.rank(), tfdist.world_size(), tfdist.is_chief()),
+        "namesake": isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy),
+    }
+    x, y = _data()
+
+    class Seen(keras.metrics.Metric):
+        """How often each example was seen; `y_true` holds example numbers."""
+
+        def __init__(self):
+            super().__init__(name="seen")
+            self.counts = self.add_weight(shape=(EXAMPLES,), initializer="zeros", name="counts")
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            numbers = tf.cast(tf.reshape(y_true, [-1]), tf.int32)
+            self.counts.assign(
+                self.counts + tf.math.bincount(numbers, minlength=EXAMPLES, dtype="float32")
+            )
+
+        def result(self):
+            return keras.ops.max(self.counts)
+
+    class AloneOnTheChief(keras.callbacks.Callback):
+        """Reads a metric and saves, which must wait for nobody."""
+
+        losses = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            if tfdist.is_chief():
+                self.losses.append((float(self.model.metrics[0].result()), float(logs["loss"])))
+                self.model.save_weights(directory / "alone.weights.h5")
+
+    def classifier(**kwargs):
+        keras.utils.set_random_seed(5)
+        with strategy.scope():
+            model = keras.Sequential(
+                [
+                    keras.Input((4,)),
+                    keras.layers.BatchNormalization(momentum=0.9),
+                    keras.layers.Dropout(0.3, seed=1),
+                    keras.layers.Dense(3),
+                ]
+            )
+            model.compile(
+                keras.optimizers.SGD(0.1),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"],
+                **kwargs,
+            )
+        return model
+
+    # Every example once an epoch, shuffled, without a seed set by anybody.
+    with strategy.scope():
+        counter = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        counter.compile("sgd", "mse", metrics=[Seen()])
+    numbers = np.arange(EXAMPLES, dtype="float32")[:, None]
+    history = counter.fit(x * 0, numbers, batch_size=BATCH, shuffle=True, verbose=0)
+    metric = counter.metrics[1].metrics[0]
+    found["seen"] = (history.history["seen"], metric.counts.numpy())
+
+    # A first save: nothing was trained yet, the other worker is not there.
+    model = classifier()
+    if tfdist.is_chief():
+        model.save(directory / "untrained.keras")
+
+    alone = AloneOnTheChief()
+    writers = [
+        keras.callbacks.CSVLogger(directory / "log.csv"),
+        keras.callbacks.ModelCheckpoint(directory / "checkpoint-{epoch}.keras"),
+        keras.callbacks.TensorBoard(directory / "board"),
+    ]
+    history = model.fit(
+        x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0,
+        validation_data=(x, y), callbacks=[alone, *writers],
+    )  # fmt: skip
+    found["history"] = history.history
+    found["alone"] = list(alone.losses)
+    model.save(directory / "model.keras")
+    tfdist.barrier("saved", timeout=60)
+    found["weights"] = [w.numpy() for w in model.weights]
+    found["evaluate"] = model.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
+    found["predict"] = model.predict(x, batch_size=BATCH, verbose=0)
+    loaded = keras.saving.load_model(directory / "model.keras")
+    found["loaded"] = loaded.predict(x, verbose=0)
+
+    # The same again: dropout is reproducible, and differs between replicas. In the
+    # scope, where saving makes variables, on the chief alone.
+    again = classifier()
+    alone.losses = []
+    with strategy.scope():
+        again.fit(
+            x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0,
+            validation_data=(x, y), callbacks=[alone],
+        )  # fmt: skip
+    found["again"] = [w.numpy() for w in again.weights]
+
+    @tf.function
+    def mask():
+        return strategy.run(
+            lambda: model.layers[1](tf.ones((1, 4)) * tf.ones((16, 1)), training=True)
+        )
+
+    found["mask"] = mask().numpy()
+
+    # One batch at a time, and a custom loop.
+    found["on_batch"] = again.test_on_batch(x[:8], y[:8], return_dict=True)
+    found["predict_on_batch"] = again.predict_on_batch(x[:3])
+    with strategy.scope():
+        total = keras.metrics.Sum()
+    strategy.run(lambda: total.update_state(tf.cast(tfdist.rank() + 1, tf.float32)))
+    found["custom loop metric"] = float(total.result())
+
+    # Another strategy in the same process joins the same cluster.
+    with tfdist.MultiWorkerMirroredStrategy().scope():
+        wider = keras.Sequential([keras.Input((4,)), keras.layers.Dense(7), keras.layers.Dense(1)])
+        wider.compile("sgd", "mse")
+    found["second strategy"] = wider.fit(x, y, batch_size=BATCH, verbose=0).history["loss"]
+    found["optimizer steps"] = int(model.optimizer.iterations)
+    return found
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("session")
+    return tfdist.run(_session, workers=2, args=(str(directory),), timeout=240), directory
+
+
+def test_each_worker_knows_who_it_is(session):
+    (chief, other), _ = session
+    assert chief["who"] == (0, 2, True)
+    assert other["who"] == (1, 2, False)
+    assert chief["namesake"]
+
+
+def test_every_example_is_seen_once_an_epoch(session):
+    for worker in session[0]:
+        most, counts = worker["seen"]
+        assert most == [1.0]
+        np.testing.assert_array_equal(counts, np.ones(EXAMPLES))
+
+
+def test_workers_end_with_the_same_model_and_history(session):
+    (chief, other), _ = session
+    for a, b in zip(chief["weights"], other["weights"]):
+        assert a.tobytes() == b.tobytes()
+    assert chief["history"] == other["history"]
+    assert chief["evaluate"] == other["evaluate"]
+    assert chief["predict"].tobytes() == other["predict"].tobytes()
+
+
+def test_moving_statistics_are_the_mean_over_examples_of_each_workers_batch(session):
+    x, _ = _data()
+    mean, variance = np.zeros(4), np.ones(4)
+    for _ in range(2):
+        for begin in range(0, EXAMPLES, BATCH):
+            batch = x[begin : begin + BATCH]
+            first = -(-len(batch) // 2)
+            parts = [batch[:first], batch[first:]]
+            weights = [len(part) / len(batch) for part in parts]
+            mean = sum(w * (0.9 * mean + 0.1 * p.mean(0)) for w, p in zip(weights, parts))
+            variance = sum(w * (0.9 * variance + 0.1 * p.var(0)) for w, p in zip(weights, parts))
+    weights = session[0][0]["weights"]
+    np.testing.assert_allclose(weights[2], mean, rtol=1e-5)
+    np.testing.assert_allclose(weights[3], variance, rtol=1e-5)
+
+
+def test_metrics_are_those_of_the_gathered_predictions(session):
+    _, labels = _data()
+    for worker in session[0]:
+        logits = worker["predict"]
+        assert logits.shape == (EXAMPLES, 3)
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        accuracy = sklearn_metrics.accuracy_score(labels, logits.argmax(axis=1))
+        loss = sklearn_metrics.log_loss(labels, probabilities)
+        assert worker["evaluate"]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+        assert worker["evaluate"]["loss"] == pytest.approx(loss, abs=1e-5)
+        assert worker["history"]["val_accuracy"][-1] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_the_chief_reads_metrics_and_saves_alone(session):
+    (chief, other), directory = session
+    assert len(chief["alone"]) == 14 and other["alone"] == []
+    for read, logged in chief["alone"]:
+        assert read == pytest.approx(logged, rel=1e-6)
+    assert (directory / "alone.weights.h5").exists()
+    assert (directory / "untrained.keras").exists()
+
+
+def test_a_saved_model_is_whole_and_the_same_everywhere(session):
+    workers, directory = session
+    x, _ = _data()
+    here = keras.saving.load_model(directory / "model.keras").predict(x, verbose=0)
+    for worker in workers:
+        np.testing.assert_allclose(worker["loaded"], here, atol=1e-6)
+        np.testing.assert_allclose(worker["predict"], here, atol=1e-5)
+
+
+def test_callbacks_write_once(session):
+    (chief, _), directory = session
+    rows = list(csv.DictReader((directory / "log.csv").read_text().splitlines()))
+    assert [float(row["loss"]) for row in rows] == pytest.approx(chief["history"]["loss"])
+    assert {path.name for path in directory.glob("checkpoint-*")} == {
+        "checkpoint-1.keras",
+        "checkpoint-2.keras",
+    }
+    events = list((directory / "board" / "train").glob("events*"))
+    assert len(events) == 1
+
+
+def test_dropout_is_reproducible_and_differs_between_replicas(session):
+    (chief, other), _ = session
+    for a, b in zip(chief["weights"], chief["again"]):
+        assert a.tobytes() == b.tobytes()
+    assert not np.array_equal(chief["mask"], other["mask"])
+
+
+def test_a_second_strategy_in_the_same_process(session):
+    (chief, other), _ = session
+    assert chief["second strategy"] == other["second strategy"]
+    assert np.isfinite(chief["second strategy"]).all()
+
+
+def test_single_batches_and_custom_loops(session):
+    for worker in session[0]:
+        assert set(worker["on_batch"]) == {"loss", "accuracy"}
+        assert worker["predict_on_batch"].shape[1:] == (3,)
+        assert worker["custom loop metric"] == 3.0
+        assert worker["optimizer steps"] == 14
+
+
+# What goes wrong, and what each side then says.
+
+
+def _misbehave(mode, timeout=8):
+    with Programs() as programs:
+        program = programs.run(
+            *("-n", "2", WORKER, mode),
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": str(timeout)},
+        )
+        code = program.wait(90)
+        return code, program.out, program.err
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("other model", "variable 0 is (4, 5) float32 there and (4, 3) float32 on the chief"),
+        ("other learning rate", "optimizer is "),
+        ("fewer batches", "number of batches is 4 there and 8 on the chief"),
+        ("other seed", "random seed is 2 there and 1 on the chief"),
+        ("TensorFlow in use", "must be made before TensorFlow runs anything"),
+        ("outside the scope", "the model was created outside the strategy's scope"),
+    ],
+)
+def test_workers_that_disagree_end_before_any_work(mode, message):
+    code, out, err = _misbehave(mode, timeout=60)
+    assert code == 1
+    assert message in err
+    assert "a step was made" not in out
+
+
+def test_a_call_that_one_worker_makes_alone_has_a_deadline():
+    code, _, err = _misbehave("evaluates alone")
+    assert code != 0
+    assert "worker 1 (127.0.0.1:" in err
+    assert "did not come to `evaluate` within 8 s" in err
+
+
+def test_a_worker_that_stays_away_from_a_step_is_named():
+    code, _, err = _misbehave("sleeps in a callback")
+    assert code != 0
+    assert re.search(r"TimeoutError: worker 1 \(127.0.0.1:\d+\) did not answer within 8 s", err)
+
+
+def test_a_killed_worker_ends_the_others():
+    code, out, err = _misbehave("is killed", timeout=60)
+    assert code == 137
+    assert "worker 1 was killed by signal 9" in err
+    assert re.search(r"worker 1 \(127.0.0.1:\d+\) was lost during `fit`", err)
+    assert "a step was made" in out
+
+
+def test_a_workers_own_traceback_is_last():
+    code, _, err = _misbehave("raises", timeout=60)
+    assert code == 1
+    assert "worker 1" in err
+    assert err.rstrip().endswith("ValueError: raised by worker 1")

@@ -1,0 +1,43 @@
+"""The strategy that fits where the program runs."""
+
+import os
+
+import tensorflow as tf
+
+from tfdist import tf_config
+from tfdist.strategies.mirrored import MirroredStrategy
+from tfdist.strategies.multi_worker import MultiWorkerMirroredStrategy
+
+
+def auto_strategy():
+    """Returns the strategy for this environment, so that one script runs everywhere.
+
+    - `TF_CONFIG` with a cluster (set by `tfdist run`): `MultiWorkerMirroredStrategy`;
+    - a TPU (`TPU_NAME` is set): `TPUStrategy`;
+    - otherwise `MirroredStrategy`, on all GPUs, or on the CPU.
+
+    Example:
+
+    >>> import tfdist
+    >>> tfdist.auto_strategy().num_replicas_in_sync >= 1
+    True
+
+    Raises:
+        ValueError: a malformed `TF_CONFIG`, or one with parameter servers.
+    """
+    cluster = tf_config.from_environment()
+    if cluster.parameter_servers:
+        raise ValueError(
+            "TF_CONFIG describes parameter servers, which this release does not train with. "
+            'Expected the jobs "worker" or "chief" alone: start the script with `tfdist run -n N`.'
+        )
+    if cluster.addresses:
+        return MultiWorkerMirroredStrategy()
+    if os.environ.get("TPU_NAME"):
+        from tfdist.strategies.tpu import TPUStrategy
+
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return TPUStrategy(resolver)
+    return MirroredStrategy()

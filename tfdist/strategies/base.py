@@ -1,0 +1,183 @@
+"""What tfdist's strategies add to their `tf.distribute` namesakes."""
+
+import contextlib
+
+import tensorflow as tf
+
+from tfdist import compat
+from tfdist.compat import active_step, autograph, inputs, variables
+from tfdist.compat import strategy as engine
+from tfdist.data.split import split_global_batches
+from tfdist.strategies import keras_functions
+from tfdist.sync.communicator import ReplicaCommunicator
+from tfdist.sync.step import Step
+
+_KERAS_FUNCTIONS = {
+    "train": keras_functions.make_train_function,
+    "test": keras_functions.make_test_function,
+    "predict": keras_functions.make_predict_function,
+}
+
+
+class KerasStrategy:
+    """Mixed into a `tf.distribute` strategy: Keras' `fit` works under its scope.
+
+    A subclass calls `_adopt_engine` at the end of its constructor.
+    """
+
+    is_tfdist = True
+
+    def _adopt_engine(self, communication_options=None):
+        compat.install()
+        self.num_workers = engine.worker_count(self)
+        self.worker_index = engine.worker_index(self)
+        self._communication_options = communication_options
+        self.next_call = None  # what `checks` found out about the Keras call that begins
+        self._distributes_for_keras = False
+        engine.adopt(self, self._note_variable, self._note_collective)
+
+    # -- replicas -----------------------------------------------------------
+
+    @property
+    def num_local_replicas(self):
+        """Replicas on this worker."""
+        return self.num_replicas_in_sync // self.num_workers
+
+    @property
+    def is_chief(self):
+        """Whether this is the worker that writes files and progress bars."""
+        return self.worker_index == 0
+
+    def communicator(self):
+        """Collectives for the replica whose context is active."""
+        return ReplicaCommunicator(self.num_replicas_in_sync, self._communication_options)
+
+    def replica_id(self):
+        """This replica's index among all, a scalar int tensor; None for a single replica."""
+        if self.num_replicas_in_sync == 1:
+            return None
+        context = tf.distribute.get_replica_context()
+        return tf.convert_to_tensor(context.replica_id_in_sync_group)
+
+    def _note_collective(self):
+        step = active_step.current()
+        if step is not None:
+            step.note_forward_collective()
+
+    # -- tf.distribute's public methods -------------------------------------
+
+    def run(self, fn, args=(), kwargs=None, options=None):
+        """Runs `fn` on each replica, see `tf.distribute.Strategy.run`.
+
+        Optimizers inside it reduce gradients before they clip them.
+        """
+        if self.num_workers > 1:
+            with tf.init_scope():
+                self.synchronize_new_variables()
+        with (
+            self.watching("`strategy.run`") if tf.executing_eagerly() else contextlib.nullcontext()
+        ):
+            return self.run_step(fn, args, kwargs, options)
+
+    def run_step(self, fn, args=(), kwargs=None, options=None):
+        """`run`, for functions that look after variables and deadlines themselves."""
+        fn = autograph.convert(fn)
+
+        @tf.autograph.experimental.do_not_convert
+        def in_step(*args, **kwargs):
+            with active_step.activate(Step(self.communicator(), self.replica_id())):
+                return fn(*args, **kwargs)
+
+        return super().run(in_step, args=args, kwargs=kwargs, options=options)
+
+    def reduce(self, reduce_op, value, axis=None):
+        """Reduces `value` over replicas, see `tf.distribute.Strategy.reduce`.
+
+        A metric's state that `fit` or `evaluate` keeps global is read locally, so
+        that one worker alone may do it.
+        """
+        if axis is None and engine.is_sync_on_read(value):
+            if self.num_workers == 1:
+                return tf.add_n(engine.local_components(value))
+            copy = variables.global_copy(value)
+            if copy is not None:
+                return copy.read_value()
+            if tf.executing_eagerly() and not variables.differs_between_workers(value):
+                return self.num_workers * tf.add_n(engine.local_components(value))
+        return super().reduce(reduce_op, value, axis)
+
+    def experimental_distribute_dataset(self, dataset, options=None):
+        """Deals each global batch of `dataset` out to the replicas.
+
+        Every worker must pass the same dataset; sizes per replica differ by at
+        most one example. Where the user has set the auto-shard policy to FILE,
+        HINT or OFF, TensorFlow's own sharding is used and the examples of a step
+        are whatever each worker reads.
+        """
+        policies = tf.data.experimental.AutoShardPolicy
+        policy = dataset.options().experimental_distribute.auto_shard_policy
+        if options is not None or policy in (policies.FILE, policies.HINT, policies.OFF):
+            return super().experimental_distribute_dataset(dataset, options)
+        local = split_global_batches(
+            dataset,
+            self.num_replicas_in_sync,
+            self.worker_index * self.num_local_replicas,
+            self.num_local_replicas,
+            as_global_batches=self._distributes_for_keras,
+        )
+        return inputs.distribute_local(self, local)
+
+    # -- Keras ----------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def distributing_for_keras(self):
+        """Datasets distributed inside tell each replica the size of the global batch."""
+        self._distributes_for_keras = self.num_replicas_in_sync > 1
+        try:
+            yield
+        finally:
+            self._distributes_for_keras = False
+
+    def make_keras_function(self, model, kind):
+        """The step function of `model`; `kind` is "train", "test" or "predict"."""
+        return _KERAS_FUNCTIONS[kind](self, model)
+
+    def gather_in_order(self, value):
+        """Concatenates each replica's rows, in the order of the input; on all workers."""
+        if self.num_replicas_in_sync == 1:
+            return self.experimental_local_results(value)[0]
+        if self.num_workers == 1:
+            return tf.concat(self.experimental_local_results(value), axis=0)
+        dtype = self.experimental_local_results(value)[0].dtype
+        if dtype == tf.string:
+            raise ValueError(
+                "`predict` on several workers cannot gather strings: TensorFlow's collectives "
+                "take numbers. Return the numbers, and look the strings up from the result."
+            )
+        if dtype.is_floating or dtype in (tf.int32, tf.int64):
+            return self.gather(value, axis=0)
+        wide = self.run_step(lambda part: tf.cast(part, tf.int64), args=(value,))
+        return tf.cast(self.gather(wide, axis=0), dtype)
+
+    # -- other workers ----------------------------------------------------------
+
+    def begin(self, model, facts):
+        """What all workers do at the first step of a Keras call.
+
+        Args:
+            model: the Keras model.
+            facts: dict of what must be equal on all workers.
+        """
+
+    def explain(self, error, method):
+        """The exception to raise instead of `error`, which ended `method`; None for itself."""
+
+    def watching(self, description):
+        """A context in which waiting for other workers has a deadline."""
+        return contextlib.nullcontext()
+
+    def synchronize_new_variables(self):
+        """Gives variables made since the last call the chief's values, on all workers."""
+
+    def _note_variable(self, variable):
+        pass

@@ -1,0 +1,148 @@
+"""What `fit`, `evaluate` and `predict` check before any work, under a tfdist strategy."""
+
+import json
+import os
+import sys
+
+import keras
+import tensorflow as tf
+
+from tfdist.compat import coordination
+from tfdist.compat import strategy as engine
+from tfdist.compat import trainer as compat_trainer
+
+
+def before(method, model, arguments):
+    """Checks the model, and makes the arguments those of this worker.
+
+    Args:
+        method: "fit", "evaluate" or "predict".
+        model: the Keras model, made under a tfdist strategy.
+        arguments: dict of the call's arguments by name; changed in place.
+
+    Raises:
+        ValueError: a part of the model was made outside the scope.
+    """
+    strategy = compat_trainer.strategy_of(model)
+    _check_made_in_scope(method, model, strategy)
+    strategy.next_call = {"method": method, **_facts(method, model)}
+    if not strategy.is_chief:
+        arguments["verbose"] = 0
+        if arguments.get("callbacks"):
+            arguments["callbacks"] = _without_writers(arguments["callbacks"])
+
+
+def before_epochs(strategy, num_batches):
+    """Checks the data.
+
+    Args:
+        strategy: a tfdist strategy.
+        num_batches: global batches an epoch, or None if that is not known.
+
+    Raises:
+        ValueError: no data.
+    """
+    if num_batches == 0:
+        raise empty_dataset()
+    if strategy.next_call is not None:
+        strategy.next_call["number of batches"] = num_batches
+        strategy.next_call["random seed"] = coordination.global_seed()
+
+
+def empty_dataset():
+    """The error for data without a single batch."""
+    return ValueError(
+        "The dataset is empty: received 0 batches, expected at least one. Check the arrays' "
+        "first dimension, or the files and filters of the `tf.data.Dataset`."
+    )
+
+
+def without_scope(method):
+    """Checks that a model made under no tfdist strategy is meant to train alone.
+
+    Raises:
+        ValueError: it is in a scope, or on one of several workers.
+    """
+    active = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    multi_worker = sys.modules.get("tfdist.strategies.multi_worker")
+    cluster = multi_worker and multi_worker.joined_cluster()
+    if getattr(active, "is_tfdist", False):
+        where = f"inside the scope of a {type(active).__name__}"
+    elif cluster is not None and method == "fit":
+        where = f"on worker {cluster.index} of {len(cluster.addresses)}"
+    else:
+        return
+    raise ValueError(
+        f"`{method}` was called {where}, but the model was created outside the strategy's scope: "
+        "it would train on this worker alone. Create and compile the model inside "
+        "`with strategy.scope():`."
+    )
+
+
+def _check_made_in_scope(method, model, strategy):
+    name = type(strategy).__name__
+    for variable in model.variables:
+        if not engine.belongs_to(variable, strategy):
+            raise ValueError(
+                f"`{method}`: the variable {variable.path!r} was created outside the scope of the "
+                f"model's {name}, so replicas would share it. Create all layers and load all "
+                "weights inside `with strategy.scope():`."
+            )
+    optimizer = getattr(model, "optimizer", None)
+    parts = [optimizer] if optimizer is not None else []
+    parts += [getattr(optimizer, "inner_optimizer", None)] if optimizer is not None else []
+    for part in parts:
+        if part is not None and compat_trainer.optimizer_strategy(part) is not strategy:
+            raise ValueError(
+                f"`{method}`: the optimizer {part.name!r} was created outside the scope of the "
+                f"model's {name}. Call `model.compile(...)`, and make the optimizer, inside "
+                "`with strategy.scope():`."
+            )
+    for metric in compat_trainer.metrics_of(model):
+        for variable in metric.variables:
+            if not engine.belongs_to(variable, strategy):
+                raise ValueError(
+                    f"`{method}`: the metric {metric.name!r} was created outside the scope of the "
+                    f"model's {name}. Call `model.compile(...)` inside `with strategy.scope():`."
+                )
+
+
+def _facts(method, model):
+    facts = {"variable": [f"{tuple(v.shape)} {v.dtype}" for v in model.variables]}
+    if method == "fit" and getattr(model, "optimizer", None) is not None:
+        facts["optimizer"] = _config(model.optimizer)
+    return facts
+
+
+def _config(optimizer):
+    try:
+        return json.dumps(keras.saving.serialize_keras_object(optimizer), default=str)
+    except (TypeError, ValueError, NotImplementedError):  # a custom one without a config
+        return type(optimizer).__name__
+
+
+def _without_writers(callbacks):
+    """The callbacks for a worker that is not the chief.
+
+    Workers hold the same logs, so a second writer adds nothing, and two that
+    write one file corrupt it. `ModelCheckpoint` stays: saving does nothing there.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        # `fit` passes its own on to `evaluate`; in a new list its callbacks would be
+        # told that there is one epoch.
+        return callbacks
+    if not isinstance(callbacks, (list, tuple)):
+        if not isinstance(callbacks, keras.callbacks.Callback):
+            return callbacks
+        callbacks = [callbacks]
+    kept = []
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.TensorBoard):
+            continue
+        if isinstance(callback, keras.callbacks.CSVLogger):
+            callback.filename = os.devnull
+        elif isinstance(callback, keras.callbacks.BackupAndRestore):
+            for hook in ("on_epoch_end", "on_train_batch_end", "on_train_end"):
+                setattr(callback, hook, lambda *args, **kwargs: None)
+        kept.append(callback)
+    return kept

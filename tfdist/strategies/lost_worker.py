@@ -1,0 +1,40 @@
+"""What to tell the user when the other workers are gone or do not come."""
+
+import re
+
+import tensorflow as tf
+
+
+def explain(error, method, cluster):
+    """Turns TensorFlow's error for a broken collective into one that names the worker.
+
+    Args:
+        error: the `tf.errors.OpError` that a step ended with.
+        method: the Keras method that was running.
+        cluster: the `tf_config.Cluster`.
+
+    Returns:
+        The exception to raise instead, or None where the error is not about
+        other workers.
+    """
+    text = str(error)
+    deadline = re.search(r"aborted by: (.* did not answer within .*)", text)
+    if deadline:
+        return TimeoutError(deadline.group(1))
+    about_workers = "Collective ops is aborted" in text or isinstance(
+        error, (tf.errors.UnavailableError, tf.errors.AbortedError)
+    )
+    if not about_workers:
+        return None
+    tasks = re.findall(r"/job:(chief|worker)/replica:0/task:(\d+)", text)
+    first_worker = 1 if cluster.has_chief else 0
+    named = {0 if job == "chief" else first_worker + int(task) for job, task in tasks}
+    lost = sorted(i for i in named if i != cluster.index and i < len(cluster.addresses))
+    names = ", ".join(f"worker {i} ({cluster.addresses[i]})" for i in lost)
+    return tf.errors.UnavailableError(
+        None,
+        None,
+        f"{names or 'another worker'} was lost during `{method}`: its process ended, or its "
+        "machine cannot be reached; its own output says why. Workers cannot go on without it: "
+        "start all of them again (`tfdist run --max-restarts K` does).",
+    )

@@ -1,0 +1,180 @@
+"""Replicas on several machines, or in several processes of one."""
+
+import contextlib
+import platform
+import random
+import weakref
+
+import keras
+import numpy
+import tensorflow as tf
+
+import tfdist
+from tfdist import tf_config
+from tfdist.compat import coordination
+from tfdist.compat import strategy as engine
+from tfdist.strategies import handshake
+from tfdist.strategies.agreement import agree
+from tfdist.strategies.base import KerasStrategy
+from tfdist.strategies.lost_worker import explain
+from tfdist.strategies.variables import describe, model_variables, send_to_all
+from tfdist.strategies.watchdog import Watchdog
+
+# The cluster that this process has joined: TensorFlow allows one a process.
+_joined = None
+
+
+def joined_cluster():
+    """The `tf_config.Cluster` that this process trains in, or None."""
+    return _joined
+
+
+class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirroredStrategy):
+    """Synchronous training on several workers.
+
+    A `tf.distribute.MultiWorkerMirroredStrategy` under which Keras 3 trains with
+    the numbers of a single process. Every worker runs the same script; `tfdist
+    run` starts them, or whatever sets `TF_CONFIG`. Without `TF_CONFIG` this is one
+    worker, on all of its devices.
+
+    All workers must call together, with the same arguments: the constructor,
+    `fit`, `evaluate`, `predict`, `strategy.run`, `strategy.gather`,
+    `strategy.reduce` and `tfdist.barrier`. Each may call alone: `model.save`,
+    `save_weights` and `export` (the chief writes, the others do nothing), reading
+    metrics and weights, building and compiling.
+
+    Example:
+
+    ```python
+    strategy = tfdist.MultiWorkerMirroredStrategy()
+    with strategy.scope():
+        model = keras.Sequential([keras.layers.Dense(10)])
+        model.compile("adam", "mse")
+    model.fit(x, y, batch_size=64)  # 64 examples a step, over all workers
+    ```
+
+    Args:
+        cluster_resolver: a `tf.distribute.cluster_resolver.ClusterResolver`.
+            Defaults to the one that reads `TF_CONFIG`.
+        communication_options: `tf.distribute.experimental.CommunicationOptions`,
+            such as NCCL for GPUs.
+
+    Raises:
+        ValueError: a malformed `TF_CONFIG`.
+        TimeoutError: a worker did not come (`TFDIST_START_TIMEOUT` seconds, 300).
+        RuntimeError: workers disagree, or TensorFlow has already been used.
+    """
+
+    def __init__(self, cluster_resolver=None, communication_options=None):
+        cluster = _cluster(cluster_resolver)
+        self.cluster = cluster
+        self._new_variables = []  # weak references, in the order of their making
+        if len(cluster.addresses) > 1:
+            _join(cluster)
+        engine.number_collectives_apart(self, all_workers=True)
+        with engine.all_logical_cpus():
+            super().__init__(cluster_resolver, communication_options)
+        self._adopt_engine(communication_options)
+        self._watchdog = Watchdog(self.worker_index, cluster.addresses)
+
+    def begin(self, model, facts):
+        """Compares what workers are about to do, and sends new variables of `model` to all."""
+        if self.num_workers == 1:
+            return
+        variables = self._take_new(model_variables(model))
+        self._agree(
+            f"`{facts.get('method', 'a step')}`", {**facts, "new variable": describe(variables)}
+        )
+        with self.watching("sending variables"):
+            send_to_all(self, variables)
+
+    def explain(self, error, method):
+        """The exception to raise instead of `error` where a worker was lost; names it."""
+        if self.num_workers > 1:
+            return explain(error, method, self.cluster)
+
+    def watching(self, description):
+        """A context in which waiting for other workers has a deadline (see `watchdog`)."""
+        if self.num_workers == 1:
+            return contextlib.nullcontext()
+        return self._watchdog.watching(description)
+
+    def synchronize_new_variables(self):
+        """Gives variables made since the last call the chief's values. A collective call."""
+        variables = self._take_new()
+        if variables:
+            self._agree("creating variables", {"new variable": describe(variables)})
+            with self.watching("sending variables"):
+                send_to_all(self, variables)
+
+    def _agree(self, what, facts):
+        agree(what, facts, self.worker_index, self.cluster.addresses)
+
+    def _note_variable(self, variable):
+        # Weakly: saving a model inside the scope, which the chief does alone,
+        # makes variables that are gone again at once.
+        self._new_variables.append(weakref.ref(variable))
+
+    def _take_new(self, among=None):
+        """The variables that have not been sent to all yet, of those in `among` if given."""
+        taken, left = [], []
+        wanted = among and {id(variable) for variable in among}
+        for reference in self._new_variables:
+            variable = reference()
+            if variable is not None:
+                (taken if wanted is None or id(variable) in wanted else left).append(reference)
+        self._new_variables = left
+        return [
+            variable for variable in (reference() for reference in taken) if variable is not None
+        ]
+
+
+def _cluster(resolver):
+    if resolver is None:
+        cluster = tf_config.from_environment()
+        if cluster.addresses and cluster.job not in ("chief", "worker"):
+            raise ValueError(
+                f"MultiWorkerMirroredStrategy runs on the tasks `chief` and `worker`; TF_CONFIG "
+                f"makes this one a {cluster.job!r}."
+            )
+        return cluster
+    jobs = resolver.cluster_spec().as_dict()
+    addresses = tuple(a for job in ("chief", "worker") for a in jobs.get(job, ()))
+    index = resolver.task_id or 0
+    if resolver.task_type == "worker":
+        index += len(jobs.get("chief", ()))
+    job = resolver.task_type or "worker"
+    return tf_config.Cluster(addresses, index, job, tuple(jobs.get("ps", ())), "chief" in jobs)
+
+
+def _join(cluster):
+    global _joined
+    if _joined is not None:
+        if _joined != cluster:
+            raise RuntimeError(
+                f"This process is worker {_joined.index} of {_joined.addresses} already, and "
+                f"cannot become worker {cluster.index} of {cluster.addresses}: TensorFlow joins "
+                "one cluster a process. Start a new process."
+            )
+        return
+    if coordination.eager_context_started():
+        raise RuntimeError(
+            "MultiWorkerMirroredStrategy must be made before TensorFlow runs anything (a tensor, "
+            "a model, listing logical devices): workers join their cluster when TensorFlow "
+            "starts. Make the strategy at the top of the script."
+        )
+    versions = {
+        "tfdist": tfdist.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": numpy.__version__,
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "floatx": keras.config.floatx(),
+        "devices": "{} {}".format(*engine.local_device_count()),
+    }
+    seed = random.SystemRandom().randrange(2**31)
+    facts = handshake.meet(cluster.addresses, cluster.index, {**versions, "seed": seed})
+    if coordination.global_seed() is None:
+        # Without a seed each worker would shuffle in an order of its own.
+        tf.random.set_seed(facts["seed"])
+    _joined = cluster

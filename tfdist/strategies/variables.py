@@ -1,0 +1,79 @@
+"""Sends the chief's variables to all workers, bit for bit, in few messages."""
+
+import tensorflow as tf
+
+from tfdist.compat import strategy as engine
+
+_MESSAGE_BYTES = 64 * 2**20
+
+
+def model_variables(model):
+    """The distributed variables of a Keras model, its optimizer and its metrics."""
+    keras_variables = list(model.variables)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        keras_variables += optimizer.variables
+    for metric in model.metrics:
+        keras_variables += metric.variables
+    return [variable.value for variable in keras_variables]
+
+
+def describe(variables):
+    """A line for each variable, equal on workers that made the same ones."""
+    return [f"{tuple(variable.shape)} {variable.dtype.name}" for variable in variables]
+
+
+def send_to_all(strategy, variables):
+    """Assigns every worker's `variables` the chief's values. A collective call.
+
+    Args:
+        strategy: a multi-worker strategy.
+        variables: list of distributed variables; the same shapes and dtypes, in
+            the same order, on all workers.
+    """
+    for message in _messages(variables):
+        parts = [_to_integers(engine.local_components(v)[0].read_value()) for v in message]
+        flat = tf.concat(parts, axis=0)
+        # The sum of the chief's bits and of zeros: exact, whatever the dtype.
+        flat = strategy.reduce("SUM", flat if strategy.is_chief else tf.zeros_like(flat))
+        sizes = [part.shape[0] for part in parts]
+        for variable, integers in zip(message, tf.split(flat, sizes)):
+            components = engine.local_components(variable)
+            value = _from_integers(integers, components[0].shape, components[0].dtype)
+            for component in components:
+                component.assign(value)
+
+
+def _messages(variables):
+    """Groups variables by the width of their integers and by size."""
+    groups = {}
+    for variable in variables:
+        if variable.dtype.size and variable.shape.num_elements():
+            groups.setdefault(variable.dtype.size == 8, []).append(variable)
+    for group in groups.values():
+        message, size = [], 0
+        for variable in group:
+            message.append(variable)
+            size += variable.dtype.size * variable.shape.num_elements()
+            if size >= _MESSAGE_BYTES:
+                yield message
+                message, size = [], 0
+        if message:
+            yield message
+
+
+_INTEGERS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
+
+
+def _to_integers(value):
+    if value.dtype == tf.bool:
+        value = tf.cast(value, tf.int8)
+    integers = tf.bitcast(value, _INTEGERS[value.dtype.size])
+    return tf.reshape(integers if value.dtype.size == 8 else tf.cast(integers, tf.int32), [-1])
+
+
+def _from_integers(integers, shape, dtype):
+    integers = tf.reshape(integers, shape)
+    if dtype == tf.bool:
+        return tf.cast(integers, tf.bool)
+    return tf.bitcast(tf.cast(integers, _INTEGERS[dtype.size]), dtype)
