@@ -1,0 +1,103 @@
+"""Prints how far N replicas' numbers are from those of one process.
+
+    python benchmarks/equalities.py [--float float64 float32] [--no-stock]
+
+Each case of `tests/equality_cases.py` is trained for 30 steps in one process and
+on several replicas, under tfdist and under stock `tf.distribute`. A cell is the
+largest difference of any weight, as a fraction of its tensor's norm; "bits" says
+whether all workers ended with identical ones. Appends one JSON line a row to
+`benchmarks/results/equalities.jsonl`.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WORKER = ROOT / "tests" / "equality_worker.py"
+# column title: (strategy, workers, logical CPUs of each)
+TFDIST = {
+    "Mirrored x2": ("mirrored", 1, 2),
+    "2 workers": ("multi", 2, 1),
+    "2 workers x2": ("multi", 2, 2),
+}
+STOCK = {
+    "stock Mirrored x2": ("stock_mirrored", 1, 2),
+    "stock 2 workers": ("stock_multi", 2, 1),
+}
+
+
+def run(strategy, workers, logical_cpus, floats, directory, timeout=1500):
+    """Returns each worker's results, `{(case, float): {name: array} or an error}`."""
+    out = pathlib.Path(directory) / f"{strategy}-{workers}x{logical_cpus}"
+    command = [sys.executable, WORKER, strategy, str(logical_cpus), out, *floats]
+    if workers > 1:
+        command = [sys.executable, "-m", "tfdist.cli", "run", "-n", str(workers), *command[1:]]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run(
+        [str(part) for part in command],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=timeout,
+        check=True,
+    )
+    return [pickle.loads(pathlib.Path(f"{out}.{i}").read_bytes()) for i in range(workers)]
+
+
+def difference(one_process, results):
+    """The largest difference of a weight, relative to its tensor's norm; or an error's name."""
+    if isinstance(results, str):
+        return results.split(":")[0]
+    return max(
+        float(np.abs(results[name] - value).max() / max(np.linalg.norm(value), 1e-300))
+        for name, value in one_process.items()
+        if name.startswith("weight")
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--float", nargs="+", default=["float64", "float32"], dest="floats")
+    parser.add_argument("--no-stock", action="store_true")
+    args = parser.parse_args()
+    columns = TFDIST if args.no_stock else {**TFDIST, **STOCK}
+    with tempfile.TemporaryDirectory() as directory:
+        (one_process,) = run("none", 1, 1, args.floats, directory)
+        results = {}
+        for title, (strategy, workers, cpus) in columns.items():
+            print(f"running: {title}", file=sys.stderr)
+            results[title] = run(strategy, workers, cpus, args.floats, directory)
+
+    log = ROOT / "benchmarks" / "results" / "equalities.jsonl"
+    log.parent.mkdir(exist_ok=True)
+    for floatx in args.floats:
+        print(f"\n| {floatx}, 30 steps | {' | '.join(columns)} | bits |")
+        print("|---" * (len(columns) + 2) + "|")
+        for case, _ in (key for key in one_process if key[1] == floatx):
+            row = {
+                title: difference(one_process[case, floatx], workers[0][case, floatx])
+                for title, workers in results.items()
+            }
+            identical = all(
+                pickle.dumps(workers[0][case, floatx]) == pickle.dumps(worker[case, floatx])
+                for title, workers in results.items()
+                if title in TFDIST
+                for worker in workers
+            )
+            cells = [v if isinstance(v, str) else f"{v:.0e}" for v in row.values()]
+            print(f"| {case} | {' | '.join(cells)} | {'same' if identical else 'differ'} |")
+            with open(log, "a") as file:
+                row = {"case": case, "float": floatx, **row, "identical": identical}
+                file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
