@@ -43,6 +43,8 @@ class Misbehave(keras.callbacks.Callback):
             time.sleep(80)
         if mode == "is killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if mode == "is stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if mode == "raises":
             raise ValueError("raised by worker 1")
 

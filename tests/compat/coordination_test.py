@@ -15,10 +15,12 @@ def test_upstream():
         "get_config_key_value",
         "wait_at_barrier",
         "abort_collective_ops",
+        "get_task_states",
     )
     require_parameters(context.Context.set_config_key_value, "self", "key", "value")
     require_parameters(context.Context.get_config_key_value, "self", "key", "timeout_in_ms")
     require_parameters(context.Context.wait_at_barrier, "self", "barrier_id", "timeout_in_ms")
+    require_parameters(context.Context.get_task_states, "self", "job_configs")
     require_parameters(context.Context.abort_collective_ops, "self", "code", "message")
 
 
@@ -49,6 +51,10 @@ class Context:
     def wait_at_barrier(self, *args):
         self.calls.append(args)
 
+    def get_task_states(self, jobs):
+        self.calls.append(jobs)
+        return [None, tf.errors.UnavailableError(None, None, ""), None]
+
     set_config_key_value = abort_collective_ops = wait_at_barrier
 
 
@@ -60,10 +66,12 @@ def test_calls_go_to_the_service_in_its_units(monkeypatch):
     assert coordination.get("absent", 0.0001) is None
     coordination.wait_at_barrier("here", 2)
     coordination.abort_collectives("enough")
+    assert coordination.lost_tasks("worker", 3) == [1]
     assert fake.calls == [
         ("k", "v"),
         ("k", 1500),
         ("absent", 1),  # 0 would be no deadline
         ("here", 2000),
         (tf.errors.DEADLINE_EXCEEDED, "enough"),
+        [("worker", 3)],
     ]

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from tfdist.strategies.lost_worker import explain
+from tfdist.strategies.lost_worker import explain, explain_ring
 from tfdist.tf_config import Cluster
 
 WORKERS = Cluster(("a:1", "b:2", "c:3"), index=0)
@@ -46,3 +46,20 @@ def test_the_watchdogs_message_is_what_the_user_reads():
 def test_other_errors_stay_what_they_are():
     error = tf.errors.InvalidArgumentError(None, None, "indices[0] = 7 is not in [0, 5)")
     assert explain(error, "fit", WORKERS) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (TimeoutError("worker 1 did not answer"), TimeoutError, "worker 1 did not answer"),
+        (
+            ConnectionResetError("worker 1 (b:2) was lost: it closed the connection"),
+            tf.errors.UnavailableError,
+            "worker 1 (b:2) was lost during `fit`: it closed the connection",
+        ),
+        (ConnectionError("worker 1 makes another call"), RuntimeError, "`fit`: worker 1 makes"),
+    ],
+)
+def test_a_broken_ring(error, kind, text):
+    explained = explain_ring(error, "fit")
+    assert isinstance(explained, kind) and text in str(explained)

@@ -318,6 +318,14 @@ def test_a_killed_worker_ends_the_others():
     assert "a step was made" in out
 
 
+def test_a_stopped_worker_ends_the_others():
+    # Its connections stay open: only the heartbeat misses it.
+    code, out, err = _misbehave("is stopped", timeout=90)
+    assert code != 0
+    assert re.search(r"worker 1 \(127.0.0.1:\d+\) was lost during `fit`", err)
+    assert "a step was made" in out
+
+
 def test_a_workers_own_traceback_is_last():
     code, _, err = _misbehave("raises", timeout=60)
     assert code == 1

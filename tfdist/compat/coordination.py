@@ -1,7 +1,7 @@
 """The key-value store and the barriers of TensorFlow's coordination service.
 
 Needs: `set_config_key_value`, `get_config_key_value`, `wait_at_barrier`,
-`abort_collective_ops` and `_context_handle` of TensorFlow's eager context.
+`abort_collective_ops`, `get_task_states` and `_context_handle` of TensorFlow's eager context.
 Why: they are what a multi-worker job has for talking beside the training data,
 with deadlines; none of them is public.
 """
@@ -50,3 +50,16 @@ def wait_at_barrier(name, timeout):
 def abort_collectives(message):
     """Ends the collectives that this worker waits in with an error that says `message`."""
     context.context().abort_collective_ops(tf.errors.DEADLINE_EXCEEDED, message)
+
+
+def lost_tasks(job, count):
+    """Those of the first `count` tasks of `job` that the service has given up.
+
+    A task that ended, or does not answer the service's heartbeat. Asks the service,
+    which has no deadline for it: where its own task is stopped, this does not return.
+
+    Returns:
+        A list of task indices.
+    """
+    states = context.context().get_task_states([(job, count)])
+    return [task for task, state in enumerate(states) if state is not None]

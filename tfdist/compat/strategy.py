@@ -37,13 +37,15 @@ def number_collectives_apart(strategy, all_workers=False):
     strategy._collective_key_base = next(keys)
 
 
-def adopt(strategy, on_new_variable, on_collective):
+def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
     """Changes how the engine of `strategy` creates variables and updates them.
 
     Args:
         strategy: a `tf.distribute` mirrored strategy.
         on_new_variable: called with each new distributed variable.
         on_collective: called in a replica context before each collective.
+        sum_over_workers: sums a list of values over all replicas, each of which is
+            the only one of its worker, in place of TensorFlow's collectives; or None.
     """
     extended = strategy.extended
     create_variable = extended._create_variable
@@ -69,6 +71,11 @@ def adopt(strategy, on_new_variable, on_collective):
 
     def _replica_ctx_all_reduce(reduce_op, value, options=None):
         on_collective()
+        if sum_over_workers is not None:
+            sums = sum_over_workers(tf.nest.flatten(value))
+            if reduce_op == tf.distribute.ReduceOp.MEAN:
+                sums = [total / strategy.num_replicas_in_sync for total in sums]
+            return tf.nest.pack_sequence_as(value, sums)
         if own_collectives:  # the user's `cross_device_ops`, or CPU and GPU mixed
             return distribute_lib.StrategyExtendedV2._replica_ctx_all_reduce(
                 extended, reduce_op, value, options

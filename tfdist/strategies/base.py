@@ -27,14 +27,14 @@ class KerasStrategy:
 
     is_tfdist = True
 
-    def _adopt_engine(self, communication_options=None):
+    def _adopt_engine(self, communication_options=None, sum_over_workers=None):
         compat.install()
         self.num_workers = engine.worker_count(self)
         self.worker_index = engine.worker_index(self)
         self._communication_options = communication_options
         self.next_call = None  # what `checks` found out about the Keras call that begins
         self._distributes_for_keras = False
-        engine.adopt(self, self._note_variable, self._note_collective)
+        engine.adopt(self, self._note_variable, self._note_collective, sum_over_workers)
 
     # -- replicas -----------------------------------------------------------
 

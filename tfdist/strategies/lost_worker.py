@@ -31,10 +31,28 @@ def explain(error, method, cluster):
     named = {0 if job == "chief" else first_worker + int(task) for job, task in tasks}
     lost = sorted(i for i in named if i != cluster.index and i < len(cluster.addresses))
     names = ", ".join(f"worker {i} ({cluster.addresses[i]})" for i in lost)
+    why = "its process ended, or its machine cannot be reached"
+    return _lost(f"{names or 'another worker'} was lost during `{method}`: {why}")
+
+
+def explain_ring(error, method):
+    """The exception to raise where a `tfdist.sync.ring.Ring` broke.
+
+    Args:
+        error: what broke it.
+        method: the Keras method that was running.
+    """
+    if isinstance(error, TimeoutError):
+        return TimeoutError(str(error))
+    if isinstance(error, ConnectionResetError):
+        return _lost(str(error).replace(" was lost:", f" was lost during `{method}`:"))
+    return RuntimeError(f"`{method}`: {error}")
+
+
+def _lost(what):
     return tf.errors.UnavailableError(
         None,
         None,
-        f"{names or 'another worker'} was lost during `{method}`: its process ended, or its "
-        "machine cannot be reached; its own output says why. Workers cannot go on without it: "
+        f"{what}; its own output says why. Workers cannot go on without it: "
         "start all of them again (`tfdist run --max-restarts K` does).",
     )

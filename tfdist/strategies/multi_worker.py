@@ -1,6 +1,7 @@
 """Replicas on several machines, or in several processes of one."""
 
 import contextlib
+import functools
 import platform
 import random
 import weakref
@@ -16,9 +17,11 @@ from tfdist.compat import strategy as engine
 from tfdist.strategies import handshake
 from tfdist.strategies.agreement import agree
 from tfdist.strategies.base import KerasStrategy
-from tfdist.strategies.lost_worker import explain
+from tfdist.strategies.cpu_ring import open_ring
+from tfdist.strategies.lost_worker import explain, explain_ring
 from tfdist.strategies.variables import describe, model_variables, send_to_all
 from tfdist.strategies.watchdog import Watchdog
+from tfdist.sync import ring_ops
 
 # The cluster that this process has joined: TensorFlow allows one a process.
 _joined = None
@@ -57,7 +60,9 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         cluster_resolver: a `tf.distribute.cluster_resolver.ClusterResolver`.
             Defaults to the one that reads `TF_CONFIG`.
         communication_options: `tf.distribute.experimental.CommunicationOptions`,
-            such as NCCL for GPUs.
+            such as NCCL for GPUs. With the implementation AUTO, workers of one CPU
+            replica each sum through connections of their own (`tfdist.sync.ring`);
+            RING is TensorFlow's gRPC.
 
     Raises:
         ValueError: a malformed `TF_CONFIG`.
@@ -74,8 +79,10 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         engine.number_collectives_apart(self, all_workers=True)
         with engine.all_logical_cpus():
             super().__init__(cluster_resolver, communication_options)
-        self._adopt_engine(communication_options)
-        self._watchdog = Watchdog(self.worker_index, cluster.addresses)
+        self._ring = open_ring(self, communication_options)
+        sum_over_workers = self._ring and functools.partial(ring_ops.all_reduce, self._ring)
+        self._adopt_engine(communication_options, sum_over_workers)
+        self._watchdog = Watchdog(self.worker_index, cluster.addresses, self._abort)
 
     def begin(self, model, facts):
         """Compares what workers are about to do, and sends new variables of `model` to all."""
@@ -90,8 +97,15 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
 
     def explain(self, error, method):
         """The exception to raise instead of `error` where a worker was lost; names it."""
+        if self._ring is not None and self._ring.error is not None:
+            return explain_ring(self._ring.error, method)
         if self.num_workers > 1:
             return explain(error, method, self.cluster)
+
+    def _abort(self, message):
+        if self._ring is not None:
+            self._ring.abort(message)
+        coordination.abort_collectives(message)
 
     def watching(self, description):
         """A context in which waiting for other workers has a deadline (see `watchdog`)."""

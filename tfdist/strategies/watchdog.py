@@ -26,11 +26,14 @@ class Watchdog:
     Args:
         index: this worker's index.
         addresses: list of all workers' `host:port`.
+        abort: called with a message past the deadline, to end what the worker waits in;
+            by default the collectives of TensorFlow.
     """
 
-    def __init__(self, index, addresses):
+    def __init__(self, index, addresses, abort=None):
         self._index = index
         self._addresses = addresses
+        self._abort = abort or coordination.abort_collectives
         self._calls = itertools.count()
         self._call = None  # (number, description, when it began)
         self._thread = None
@@ -62,7 +65,7 @@ class Watchdog:
             if self._call != call:  # it ended in the meantime
                 continue
             names = ", ".join(f"worker {i} ({self._addresses[i]})" for i in absent)
-            coordination.abort_collectives(
+            self._abort(
                 f"{names or 'a worker'} did not answer within {timeout:g} s: worker {self._index} "
                 f"waits in {call[1]}, which all workers must call together. TFDIST_TIMEOUT sets "
                 "how many seconds they wait for each other."

@@ -1,0 +1,169 @@
+import threading
+import time
+
+import ml_dtypes
+import numpy as np
+import pytest
+from rings import on_workers
+
+
+def values(worker, shapes, dtype):
+    rng = np.random.default_rng(worker)
+    return [np.asarray(100 * rng.normal(size=shape)).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("elements", [1, 7, 40_001])  # by both ways
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "float16"])
+def test_sums_are_numpys_and_the_same_bits_everywhere(size, elements, dtype):
+    shapes = [(elements,), (), (2, 3), (0, 4)]
+    results = on_workers(size, lambda ring: ring.all_reduce(values(ring.index, shapes, dtype)))
+    everyones = [values(worker, shapes, dtype) for worker in range(size)]
+    exact = [sum(np.asarray(v, "float64") for v in each) for each in zip(*everyones)]
+    largest = [sum(np.abs(np.asarray(v, "float64")) for v in each) for each in zip(*everyones)]
+    for result in results:
+        assert not isinstance(result, Exception), result
+        for found, same, total, bound in zip(result, results[0], exact, largest):
+            assert found.dtype == dtype and found.shape == total.shape
+            assert found.tobytes() == same.tobytes()
+            # Each addition rounds by half a unit of what it adds up, at most.
+            rounding = 0 if dtype.startswith("int") else np.finfo(dtype).eps * size
+            assert (np.abs(found.astype("float64") - total) <= rounding * bound).all()
+
+
+def test_bfloat16():
+    one = np.array([1.5, -2.0], ml_dtypes.bfloat16)
+    for (result,) in on_workers(2, lambda ring: ring.all_reduce([one])):
+        np.testing.assert_array_equal(result.astype("float32"), [3.0, -4.0])
+
+
+def test_infinities_and_nans_arrive():
+    def program(ring):
+        return ring.all_reduce([np.array([np.inf, np.inf, np.nan, 3e38], "float32")])[0]
+
+    for result in on_workers(2, program):
+        np.testing.assert_array_equal(result, np.array([np.inf, np.inf, np.nan, np.inf]))
+
+
+def test_results_stay_what_they_are_in_later_calls():
+    def program(ring):
+        kept = [ring.all_reduce([np.full(9, ring.index + step)])[0] for step in range(6)]
+        return [list(one) for one in kept]
+
+    for result in on_workers(2, program):
+        assert result == [[1 + 2 * step] * 9 for step in range(6)]
+
+
+def test_memory_is_used_again():
+    def program(ring):
+        places = set()
+        for _ in range(10):
+            (total,) = ring.all_reduce([np.ones(1000)])
+            places.add(total.ctypes.data)
+            assert total.ctypes.data % 64 == 0
+            del total
+        return len(places)
+
+    assert on_workers(2, program) == [1, 1]
+
+
+def test_arguments_are_left_alone():
+    def program(ring):
+        mine = np.ones(20_000)
+        ring.all_reduce([mine])
+        return mine.sum()
+
+    assert on_workers(3, program) == [20_000.0] * 3
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_gathering_rows(size):
+    def rows(worker):
+        return [np.full((worker, 3), worker, "float32"), np.arange(worker, dtype="int64")]
+
+    for result in on_workers(size, lambda ring: ring.all_gather(rows(ring.index))):
+        for worker, arrays in enumerate(result):
+            for found, expected in zip(arrays, rows(worker)):
+                np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_bytes_sent(size):
+    def program(ring):
+        ring.all_reduce([np.ones(300_000, "float32")])
+        return ring.bytes_sent
+
+    payload, framing = 2 * (size - 1) / size * 1_200_000, 2 * (size - 1) * 20
+    for sent in on_workers(size, program):
+        assert abs(sent - payload - framing) <= 64  # alignment
+
+
+def test_a_worker_that_is_lost_is_named():
+    def program(ring):
+        if ring.index == 1:
+            return None  # closes its connections
+        return ring.all_reduce([np.ones(3)])
+
+    first, _, third = on_workers(3, program)
+    assert isinstance(first, ConnectionResetError) and "worker 1 was lost" in str(first)
+    assert isinstance(third, ConnectionResetError)
+
+
+def test_another_call_is_noticed():
+    def program(ring):
+        return ring.all_reduce([np.ones(4 if ring.index else 3)])
+
+    for error in on_workers(2, program):
+        assert isinstance(error, ConnectionError)
+        assert "makes another call" in str(error) and "same order" in str(error)
+
+
+def test_a_silent_worker_is_named_at_the_deadline():
+    over = threading.Event()
+
+    def program(ring):
+        if ring.index == 1:
+            assert over.wait(30)
+            return "silent"
+        try:
+            ring.all_reduce([np.ones(3)])
+        finally:
+            over.set()
+
+    error, silent = on_workers(2, program, deadline=0.5)
+    assert silent == "silent"
+    assert isinstance(error, TimeoutError)
+    assert str(error) == "worker 1 did not answer within 0.5 s"
+
+
+def test_what_is_wrong_with_the_job_ends_a_call():
+    over = threading.Event()
+
+    def program(ring):
+        if ring.index == 1:
+            assert over.wait(30)
+            return None
+        try:
+            ring.all_reduce([np.ones(3)])
+        finally:
+            over.set()
+
+    error, _ = on_workers(2, program, health=lambda: "worker 7 was lost: it sleeps")
+    assert isinstance(error, ConnectionResetError)
+    assert "worker 7 was lost: it sleeps, while waiting for worker 1" in str(error)
+
+
+def test_abort_ends_this_call_and_all_later_ones():
+    def program(ring):
+        if ring.index == 1:
+            time.sleep(3)
+            return None
+        threading.Timer(0.2, ring.abort, ["enough"]).start()
+        errors = []
+        for _ in range(2):
+            with pytest.raises(TimeoutError) as raised:
+                ring.all_reduce([np.ones(3)])
+            errors.append(str(raised.value))
+        return errors
+
+    assert on_workers(2, program)[0] == ["enough", "enough"]
