@@ -61,6 +61,8 @@ def test_without_a_step_it_is_the_original(make):
 class RecordingStep:
     """Doubles the gradients and triples the loss."""
 
+    collects_updates = False
+
     def __init__(self):
         self.reduced = []
         self.inside = []
@@ -69,6 +71,10 @@ class RecordingStep:
         self.reduced.append(optimizer)
         self.inside.append(compat_optimizer.applying())
         return [2.0 * gradient for gradient in gradients]
+
+    def update(self, optimizer, apply, gradients):
+        self.inside.append(compat_optimizer.applying())
+        return apply(gradients)
 
     def weigh_loss(self, loss, optimizer):
         return 3.0 * loss
@@ -84,7 +90,7 @@ def test_gradients_are_reduced_once_and_first(make):
         with active_step.activate(step):
             optimizer.apply(grads, weights)
         assert step.reduced == [optimizer]
-        assert step.inside == [False]
+        assert step.inside == [False, True]
 
     def doubled(optimizer, grads, weights):
         optimizer.apply([2.0 * gradient for gradient in grads], weights)

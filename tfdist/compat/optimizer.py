@@ -8,6 +8,7 @@ clipped and accumulated them on each replica by itself, so clipping sees a
 replica's gradient where it must see the global one. No hook stands in front.
 """
 
+import functools
 import threading
 
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
@@ -38,10 +39,13 @@ def _reduce_before_apply(original):
         # LossScaleOptimizer.apply calls its inner optimizer's: reduce once.
         if step is None or applying():
             return original(self, grads, trainable_variables)
+        if step.collects_updates:
+            return step.collect_update(self, list(grads), trainable_variables)
         grads = step.reduce_gradients(list(grads), self)
         _applying.depth = 1
         try:
-            return original(self, grads, trainable_variables)
+            apply = functools.partial(original, self, trainable_variables=trainable_variables)
+            return step.update(self, apply, grads)
         finally:
             _applying.depth = 0
 

@@ -37,6 +37,14 @@ def strategy_of(model):
     return strategy if getattr(strategy, "is_tfdist", False) else None
 
 
+def has_keras_steps(model):
+    """Whether the train and test step of `model` are Keras' own."""
+    return (
+        type(model).train_step is TensorFlowTrainer.train_step
+        and type(model).test_step is TensorFlowTrainer.test_step
+    )
+
+
 def optimizer_strategy(optimizer):
     """The strategy that was in force when `optimizer` was created."""
     return getattr(optimizer, "_distribution_strategy", None)

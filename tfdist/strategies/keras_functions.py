@@ -15,6 +15,7 @@ from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import variables as compat_variables
 from tfdist.data.split import GlobalBatch
 from tfdist.strategies import checks
+from tfdist.strategies.compiled_step import compiled
 from tfdist.sync.step import KerasStep
 
 
@@ -29,14 +30,17 @@ def make_test_function(strategy, model):
 
 
 def _make_step_function(strategy, model, step_function):
-    step_function = compat_trainer.optionals_to_none(model, autograph.convert(step_function))
+    step_function = autograph.convert(step_function)
+    compute = compiled(model, step_function) if model.jit_compile else _uncompiled(step_function)
+    without_optionals = compat_trainer.optionals_to_none(model, lambda data: data)
 
     def replica_step(batch):
         data, examples, global_examples = unpack(batch)
+        data = without_optionals(data)
         step = KerasStep(strategy.communicator(), strategy.replica_id(), examples, global_examples)
         metrics = metric_variables(model)
         with active_step.activate(step), step.keeping_if_empty(metrics):
-            logs = step_function(data)
+            logs = compute(step, data)
         return step.finish(logs, metrics, model.get_metrics_result)
 
     @tf.autograph.experimental.do_not_convert
@@ -75,6 +79,10 @@ def _make_step_function(strategy, model, step_function):
         return logs
 
     return function
+
+
+def _uncompiled(step_function):
+    return lambda step, data: step_function(data)
 
 
 def _trace(function, argument):

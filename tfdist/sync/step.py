@@ -40,6 +40,13 @@ import tensorflow as tf
 
 from tfdist.compat.variables import global_copy
 
+# Sparse gradients of larger tables stay sparse.
+_DENSE_ELEMENTS = 2**24
+
+
+class CommunicatesError(Exception):
+    """The forward pass communicates, where it must not."""
+
 
 class Step:
     """One replica's step of a custom training loop: gradients are summed.
@@ -53,6 +60,8 @@ class Step:
     """
 
     weighs_examples = False
+    collects_updates = False
+    compiles_updates = False
 
     def __init__(self, communicator, replica_id):
         self.communicator = communicator
@@ -80,6 +89,10 @@ class Step:
         reduced = iter(self.communicator.all_reduce(present))
         return [None if g is None else next(reduced) for g in gradients]
 
+    def update(self, optimizer, apply, gradients):
+        """Calls `apply(gradients)`, the optimizer's own."""
+        return apply(gradients)
+
 
 class KerasStep(Step):
     """One replica's step of `fit` or `evaluate`: the mean over all examples.
@@ -101,6 +114,51 @@ class KerasStep(Step):
         self._assigned = {}
         self._forward_communicates = False
         self._weighed_for = set()  # ids of the optimizers whose loss carries b_r / B
+        self._updates = []  # (optimizer, variables, gradients), while they are collected
+
+    # -- the update, apart from what comes before it --------------------------
+
+    @contextlib.contextmanager
+    def collecting_updates(self):
+        """Optimizers that are applied inside do nothing but leave their gradients here.
+
+        Yields:
+            A list; at the end of the context it holds a list of gradients for each
+            call of `apply`.
+
+        Raises:
+            CommunicatesError: what happens inside communicates.
+        """
+        self._updates, gradients = [], []
+        communicator, self.communicator = self.communicator, _Silent(self.num_replicas)
+        self.collects_updates = True
+        try:
+            yield gradients
+        finally:
+            self.communicator, self.collects_updates = communicator, False
+        gradients += [values for _, _, values in self._updates]
+
+    def update(self, optimizer, apply, gradients):
+        sparse = [g for g in gradients if isinstance(g, tf.IndexedSlices)]
+        if not self.compiles_updates or not _may_be_dense(optimizer, sparse):
+            return apply(gradients)
+        # XLA knows no sparse ones; optimizers with momenta make them dense anyway.
+        dense = [tf.convert_to_tensor(g) if g is not None else None for g in gradients]
+        return tf.function(apply, jit_compile=True, autograph=False)(dense)
+
+    def collect_update(self, optimizer, gradients, variables):
+        """Takes what `optimizer.apply` was called with."""
+        self._updates.append((optimizer, variables, gradients))
+
+    def take_updates(self):
+        """List of `(optimizer, variables)` in the order of the collected gradients."""
+        updates, self._updates = self._updates, []
+        return [(optimizer, variables) for optimizer, variables, _ in updates]
+
+    def forget_updates(self):
+        """Begins anew after a `CommunicatesError`."""
+        self._updates, self._assigned = [], {}
+        self._weighed_for, self._forward_communicates = set(), False
 
     # -- the forward pass ---------------------------------------------------
 
@@ -110,7 +168,9 @@ class KerasStep(Step):
             self._assigned[id(variable)] = variable
 
     def note_forward_collective(self):
-        """The model itself communicated: gradients flow between replicas."""
+        """The model itself communicates: gradients flow between replicas."""
+        if self.collects_updates:
+            raise CommunicatesError
         self._forward_communicates = True
 
     def zero_if_empty(self, value):
@@ -226,6 +286,29 @@ class KerasStep(Step):
         total = dict(zip(dtypes, totals[len(averaged) + len(summed) :]))
         means = [_scale(v, tf.math.reciprocal(total[v.dtype])) for v in totals[: len(averaged)]]
         return means, totals[len(averaged) : len(averaged) + len(summed)]
+
+
+class _Silent:
+    """A communicator for what must not communicate."""
+
+    def __init__(self, num_replicas):
+        self.num_replicas = num_replicas
+
+    def all_reduce(self, values):
+        raise CommunicatesError
+
+
+def _may_be_dense(optimizer, sparse):
+    """Whether gradients that are `tf.IndexedSlices` may as well be tensors.
+
+    Not where they are clipped: Keras clips each occurrence of a row by itself. Nor
+    where tables are so large that only a few of their rows should be touched.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    clips = optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue
+    shapes = [tf.TensorShape(tf.get_static_value(g.dense_shape)) for g in sparse]
+    sizes = [shape.num_elements() for shape in shapes]
+    return not sparse or (not clips and None not in sizes and sum(sizes) <= _DENSE_ELEMENTS)
 
 
 def _scale(value, factor):
