@@ -1,6 +1,7 @@
 """Opens a TCP connection between each two workers of a job."""
 
 import contextlib
+import ipaddress
 import secrets
 import socket
 import time
@@ -59,10 +60,16 @@ def connect(index, addresses, put, get, timeout):
 
 
 def _listen(host, backlog):
+    """Listens at `host` alone where it is an address of this machine, else everywhere.
+
+    A name may stand for another address here than elsewhere: many machines call
+    themselves by a loopback address.
+    """
     try:
-        family, _, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(where[:2], family=family, backlog=backlog)
-    except OSError:  # not an address of this machine: behind address translation
+        where = str(ipaddress.ip_address("127.0.0.1" if host == "localhost" else host))
+        family = socket.AF_INET6 if ":" in where else socket.AF_INET
+        return socket.create_server((where, 0), family=family, backlog=backlog)
+    except (ValueError, OSError):
         return socket.create_server(("", 0), backlog=backlog)
 
 

@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 
-import model as sizes
+import sizes
 import torch
 from torch import nn
 
