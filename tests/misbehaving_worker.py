@@ -56,4 +56,8 @@ if mode == "evaluates alone":
         time.sleep(60)
     model.evaluate(x, y, verbose=0)
 model.fit(x, y, batch_size=8, verbose=0, callbacks=[Misbehave()])
+if mode == "other weights":
+    if other:
+        model.layers[-1].set_weights([np.ones((3, 1)), np.ones(1)])
+    model.fit(x, y, batch_size=8, verbose=0)
 print("trained", flush=True)

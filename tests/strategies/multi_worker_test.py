@@ -297,6 +297,13 @@ def test_workers_that_disagree_end_before_any_work(mode, message):
     assert "a step was made" not in out
 
 
+def test_weights_that_one_worker_changed_are_noticed_by_the_next_fit():
+    code, out, err = _misbehave("other weights", timeout=60)
+    assert code == 1
+    assert re.search(r"weight \d+ is \S*kernel\S* [0-9a-f]{8} there and \S* ", err)
+    assert out.count("a step was made") == 2 * 8
+
+
 def test_a_call_that_one_worker_makes_alone_has_a_deadline():
     code, _, err = _misbehave("evaluates alone")
     assert code != 0

@@ -100,3 +100,20 @@ def test_messages_are_of_bounded_size_and_leave_nothing_out(monkeypatch):
     module.send_to_all(Wire(chief.messages), mine)
     for a, b in zip(mine, variables):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_fingerprints_differ_where_a_bit_does(replicas):
+    arrays = list(VALUES.values())
+    mine = module.fingerprints(variables_of(replicas, arrays))
+    assert mine == module.fingerprints(variables_of(replicas, arrays))
+    assert len(mine) == len(arrays)
+    for position, array in enumerate(arrays):
+        other = np.frombuffer(bytes(array.tobytes()), np.uint8).copy()
+        if array.dtype == bool or not other.size:
+            continue
+        other[0] ^= 1
+        changed = [*arrays]
+        changed[position] = other.view(array.dtype).reshape(array.shape)
+        theirs = module.fingerprints(variables_of(replicas, changed))
+        assert [a == b for a, b in zip(mine, theirs)].count(False) == 1

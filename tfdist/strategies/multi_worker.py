@@ -19,7 +19,7 @@ from tfdist.strategies.agreement import agree
 from tfdist.strategies.base import KerasStrategy
 from tfdist.strategies.cpu_ring import open_ring
 from tfdist.strategies.lost_worker import explain, explain_ring
-from tfdist.strategies.variables import describe, model_variables, send_to_all
+from tfdist.strategies.variables import describe, fingerprints, model_variables, send_to_all
 from tfdist.strategies.watchdog import Watchdog
 from tfdist.sync import ring_ops
 
@@ -88,10 +88,13 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         """Compares what workers are about to do, and sends new variables of `model` to all."""
         if self.num_workers == 1:
             return
-        variables = self._take_new(model_variables(model))
-        self._agree(
-            f"`{facts.get('method', 'a step')}`", {**facts, "new variable": describe(variables)}
-        )
+        every = model_variables(model)
+        variables = self._take_new(every)
+        facts = {**facts, "new variable": describe(variables)}
+        if facts.get("method") == "fit":
+            new = {id(variable) for variable in variables}
+            facts["weight"] = fingerprints(v for v in every if id(v) not in new)
+        self._agree(f"`{facts.get('method', 'a step')}`", facts)
         with self.watching("sending variables"):
             send_to_all(self, variables)
 

@@ -1,5 +1,7 @@
 """Sends the chief's variables to all workers, bit for bit, in few messages."""
 
+import zlib
+
 import tensorflow as tf
 
 from tfdist.compat import strategy as engine
@@ -21,6 +23,20 @@ def model_variables(model):
 def describe(variables):
     """A line for each variable, equal on workers that made the same ones."""
     return [f"{tuple(variable.shape)} {variable.dtype.name}" for variable in variables]
+
+
+def fingerprints(variables):
+    """A line for each variable that replicas hold alike, equal where its bits are.
+
+    Args:
+        variables: iterable of distributed variables.
+    """
+    lines = []
+    for variable in variables:
+        if not engine.is_sync_on_read(variable):
+            value = engine.local_components(variable)[0].numpy()
+            lines.append(f"{variable.name} {zlib.crc32(value.tobytes()):08x}")
+    return lines
 
 
 def send_to_all(strategy, variables):
