@@ -1,6 +1,8 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.tensorflow.trainer import TFEpochIterator
 from tensorflow.python.distribute import input_lib, values
 from upstream import require, two_cpus
 
@@ -17,6 +19,7 @@ def test_upstream():
     strategy = two_cpus()
     distributed = inputs.distribute_local(strategy, dataset())
     require(strategy.extended, "experimental_enable_get_next_as_optional")
+    require(distributed, "_strategy", "_cardinality")
     require(iter(distributed), "_iterators", "_strategy", "_cardinality")
     require(iter(distributed)._iterators[0], "get_next_as_optional_list")
     require(values.PerReplicaSpec(tf.TensorSpec([])), "_value_specs")
@@ -78,3 +81,39 @@ def test_which_iterators_end_quietly():
     assert not inputs.ends_quietly(iter([1, 2]))
     assert isinstance(iter(finite), tf.data.Iterator)
     assert not inputs.ends_quietly(iter(unknown))
+
+
+def test_arrays_of_keras_have_a_length():
+    strategy = two_cpus()
+    x, y = np.ones((10, 1), "float32"), np.ones((10, 1), "float32")
+    lengths = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            lengths.append(batch)
+
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    epochs = TFEpochIterator(strategy, x=x, y=y, batch_size=4, shuffle=True)
+    iterator = iter(epochs._distributed_dataset)
+    assert inputs.ends_quietly(iterator)
+    assert iterator._cardinality == 2 * 3  # what consecutive elements are counted
+    for _ in range(3):
+        next(iterator)
+    with pytest.raises(StopIteration):
+        next(iterator)
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[Look()])
+    assert lengths == [0, 1, 2] * 2
+
+
+def test_what_only_claims_a_length_is_not_believed():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            return np.ones((2, 1), "float32"), np.ones((2, 1), "float32")
+
+    epochs = TFEpochIterator(two_cpus(), x=Batches())
+    assert not inputs.ends_quietly(iter(epochs._distributed_dataset))

@@ -44,6 +44,8 @@ def test_assigning_without_a_step_is_the_original():
 
 
 class Step:
+    collects_updates = False
+
     def __init__(self):
         self.assigned = []
 
@@ -52,6 +54,9 @@ class Step:
 
     def reduce_gradients(self, gradients, optimizer):
         return gradients
+
+    def update(self, optimizer, apply, gradients):
+        return apply(gradients)
 
 
 def test_the_step_hears_of_assignments_but_not_of_the_optimizers():

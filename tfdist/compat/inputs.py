@@ -1,6 +1,7 @@
 """Distributed iterators that all workers leave at the same step.
 
-Needs: `DistributedIterator._iterators`, `_cardinality`, `_strategy`, the
+Needs: `DistributedIterator._iterators`, `_cardinality` (of distributed datasets,
+too), `_strategy`, the
 `experimental_enable_get_next_as_optional` switch of a strategy's `extended`,
 `extended._input_workers_with_options`, `PerReplicaSpec._value_specs`, and
 `DistributedDatasetsFromFunction` and `_create_per_replica` of TensorFlow's input
@@ -40,6 +41,16 @@ def distribute_local(strategy, dataset):
         )
     finally:
         extended.experimental_enable_get_next_as_optional = switch
+
+
+def set_length(distributed, batches):
+    """Notes how many global batches a distributed dataset has, where TensorFlow cannot count.
+
+    Keras shuffles arrays by a `flat_map`, after which TensorFlow knows no length.
+    """
+    if getattr(distributed, "_cardinality", None) == tf.data.UNKNOWN_CARDINALITY:
+        local_replicas = len(distributed._strategy.extended.worker_devices)
+        distributed._cardinality = batches * local_replicas
 
 
 def ends_quietly(iterator):

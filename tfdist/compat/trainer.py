@@ -4,7 +4,8 @@ Needs: `TensorFlowTrainer.make_train_function`, `.make_test_function`,
 `.make_predict_function`, `.fit`, `.evaluate`, `.predict` (public, replaced for
 every model), `._maybe_symbolic_build`, `._autoconvert_optionals`,
 `Model._distribute_strategy`, `Model._compile_metrics` with its `_user_metrics` and
-`_user_weighted_metrics`, and `TFEpochIterator._distributed_dataset`.
+`_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`, and
+`ArrayDataAdapter`, to tell arrays, whose length is sure, from what claims one.
 Why: Keras' own step functions average the replicas' metrics (and cannot do even
 that on several workers), read one log at a time with a collective each, and its
 symbolic build reduces a whole input batch over the network.
@@ -17,6 +18,7 @@ import keras
 import tensorflow as tf
 from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 from tfdist.compat import inputs
 from tfdist.compat.install import replace
@@ -114,6 +116,8 @@ def _check_data(original):
 
         with distribute_strategy.distributing_for_keras():
             original(self, distribute_strategy, *args, **kwargs)
+        if isinstance(self.data_adapter, ArrayDataAdapter):
+            inputs.set_length(self._distributed_dataset, self._num_batches)
         checks.before_epochs(distribute_strategy, self._num_batches)
 
     return __init__
