@@ -137,13 +137,14 @@ def main():
         return table()
     import feature_cases
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that workers are ended, too
     names = args.features or list(feature_cases.FEATURES)
     with tempfile.TemporaryDirectory() as directory:
         print("trying: one process", file=sys.stderr)
         (one_process,) = try_features(names, "none", 1, 1, directory)
-        failed = {name: one_process[name] for name in names if isinstance(one_process[name], str)}
-        if failed:
-            sys.exit(f"plain Keras in one process: {failed}")
+        for name in names:
+            if isinstance(one_process[name], str):  # nothing to compare with
+                sys.exit(f"plain Keras in one process, {name}: {one_process[name]}")
         rows = {name: {} for name in names}
         for title in args.columns:
             began = time.monotonic()

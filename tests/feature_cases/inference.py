@@ -54,8 +54,13 @@ def export_for_serving(directory):
     fit(model)
     model.export(directory / "served", verbose=False)
     path = str(written(directory / "served"))
+
+    def serve():
+        served = tf.saved_model.load(path)
+        return served.serve(X).numpy()
+
     with futures.ThreadPoolExecutor(1) as outside:  # a scope is that of its thread
-        served = outside.submit(lambda: tf.saved_model.load(path).serve(X).numpy()).result(60)
+        served = outside.submit(serve).result(60)
     return {"served": served, "predictions": model.predict(X, verbose=0)}
 
 
