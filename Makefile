@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: train test test-all lint equalities setup clean
+.PHONY: train test test-all lint equalities matrix setup clean
 
 train: setup  ## Trains MNIST on two workers of this machine.
 	$(BIN)/tfdist run -n $(WORKERS) examples/mnist.py
@@ -22,6 +22,9 @@ lint: setup
 
 equalities: setup  ## Prints how far the numbers are from those of one process.
 	$(BIN)/python benchmarks/equalities.py
+
+matrix: setup  ## Prints which features of fit work where, under tfdist and stock.
+	$(BIN)/python benchmarks/matrix.py
 
 setup: $(INSTALLED)
 

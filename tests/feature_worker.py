@@ -1,8 +1,11 @@
-"""Tries all features in this process and saves what came out; run by the tests.
+"""Tries features in this process and saves what came out, one after the other.
 
-Usage: feature_worker.py STRATEGY LOGICAL_CPUS OUT, as `equality_worker.py`.
+Usage: feature_worker.py STRATEGY LOGICAL_CPUS OUT [FEATURE ...], as `equality_worker.py`.
+Appends `(feature, numbers or an error)` to OUT.INDEX as soon as it is known, so that
+whoever started this sees which one never ends; `feature_results.read` reads it.
 """
 
+import json
 import os
 import pathlib
 import pickle
@@ -10,26 +13,31 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import tensorflow as tf
 from equality_worker import make_strategy
 
 
-def main(strategy_name, logical_cpus, out):
+def main(strategy_name, logical_cpus, out, *names):
     strategy = make_strategy(strategy_name, int(logical_cpus))
     import feature_cases
 
-    import tfdist
-
-    results = {}
-    for number, name in enumerate(feature_cases.FEATURES):
-        # One directory for all workers, as on a shared disk.
-        directory = pathlib.Path(f"{out}.files") / str(number)
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            results[name] = feature_cases.run(name, strategy, directory)
-        except Exception as error:
-            results[name] = f"{type(error).__name__}: {error}"
-    with open(f"{out}.{tfdist.rank()}", "wb") as file:
-        pickle.dump(results, file)
+    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    with open(f"{out}.{config.get('task', {}).get('index', 0)}", "ab") as file:
+        for name in names or feature_cases.FEATURES:
+            # One directory for all workers, as on a shared disk.
+            directory = pathlib.Path(f"{out}.files") / name
+            directory.mkdir(parents=True, exist_ok=True)
+            broken = False
+            try:
+                result = feature_cases.run(name, strategy, directory)
+            except Exception as error:
+                result = f"{type(error).__name__}: {error}"
+                broken = isinstance(error, tf.errors.OpError)
+            pickle.dump((name, result), file)
+            file.flush()
+            if broken and strategy_name == "stock_multi":
+                # Its collectives are aborted: the next feature deserves a new process.
+                sys.exit(1)
 
 
 if __name__ == "__main__":

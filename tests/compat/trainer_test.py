@@ -40,7 +40,8 @@ def test_upstream():
     model.compile(metrics=["mae"], weighted_metrics=["mse"])
     require(model._compile_metrics, "_user_metrics", "_user_weighted_metrics")
     iterator = TFEpochIterator(x=np.ones((4, 2)), y=np.ones((4, 1)), distribute_strategy=stock())
-    require(iterator, "_distributed_dataset", "_num_batches")
+    require(iterator, "_distributed_dataset", "_num_batches", "data_adapter")
+    assert iterator.data_adapter.batch_size == 32
 
 
 KINDS = ("train_function", "test_function", "predict_function")

@@ -285,6 +285,7 @@ def _misbehave(mode, timeout=8):
         ("other model", "variable 0 is (4, 5) float32 there and (4, 3) float32 on the chief"),
         ("other learning rate", "optimizer is "),
         ("fewer batches", "number of batches is 4 there and 8 on the chief"),
+        ("other batch size", "batch size is 7 there and 8 on the chief"),
         ("other seed", "random seed is 2 there and 1 on the chief"),
         ("TensorFlow in use", "must be made before TensorFlow runs anything"),
         ("outside the scope", "the model was created outside the strategy's scope"),

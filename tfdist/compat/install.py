@@ -16,13 +16,23 @@ def install():
             losses,
             normalization,
             optimizer,
+            py_dataset,
             random,
             saving,
             trainer,
             variables,
         )
 
-        for module in (losses, normalization, optimizer, random, saving, trainer, variables):
+        for module in (
+            losses,
+            normalization,
+            optimizer,
+            py_dataset,
+            random,
+            saving,
+            trainer,
+            variables,
+        ):
             module.install()
         _installed = True
 

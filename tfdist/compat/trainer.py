@@ -4,8 +4,9 @@ Needs: `TensorFlowTrainer.make_train_function`, `.make_test_function`,
 `.make_predict_function`, `.fit`, `.evaluate`, `.predict` (public, replaced for
 every model), `._maybe_symbolic_build`, `._autoconvert_optionals`,
 `Model._distribute_strategy`, `Model._compile_metrics` with its `_user_metrics` and
-`_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`, and
-`ArrayDataAdapter`, to tell arrays, whose length is sure, from what claims one.
+`_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`, `._num_batches` and
+`.data_adapter`, and `ArrayDataAdapter`, to tell arrays, whose length is sure, from what
+claims one.
 Why: Keras' own step functions average the replicas' metrics (and cannot do even
 that on several workers), read one log at a time with a collective each, and its
 symbolic build reduces a whole input batch over the network.
@@ -20,7 +21,7 @@ from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-from tfdist.compat import inputs
+from tfdist.compat import coordination, inputs, py_dataset
 from tfdist.compat.install import replace
 
 
@@ -118,7 +119,12 @@ def _check_data(original):
             original(self, distribute_strategy, *args, **kwargs)
         if isinstance(self.data_adapter, ArrayDataAdapter):
             inputs.set_length(self._distributed_dataset, self._num_batches)
-        checks.before_epochs(distribute_strategy, self._num_batches)
+        py_dataset.agree_on_order(self.data_adapter, coordination.global_seed())
+        try:
+            batch_size = self.data_adapter.batch_size
+        except AttributeError:  # of a dataset that the user has distributed
+            batch_size = None
+        checks.before_epochs(distribute_strategy, self._num_batches, batch_size)
 
     return __init__
 

@@ -32,12 +32,13 @@ def before(method, model, arguments):
             arguments["callbacks"] = _without_writers(arguments["callbacks"])
 
 
-def before_epochs(strategy, num_batches):
+def before_epochs(strategy, num_batches, batch_size):
     """Checks the data.
 
     Args:
         strategy: a tfdist strategy.
         num_batches: global batches an epoch, or None if that is not known.
+        batch_size: examples of a global batch, or None if that is not known.
 
     Raises:
         ValueError: no data.
@@ -46,6 +47,7 @@ def before_epochs(strategy, num_batches):
         raise empty_dataset()
     if strategy.next_call is not None:
         strategy.next_call["number of batches"] = num_batches
+        strategy.next_call["batch size"] = batch_size
         strategy.next_call["random seed"] = coordination.global_seed()
 
 

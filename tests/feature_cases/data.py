@@ -1,0 +1,143 @@
+"""What `fit` is fed with, and in how many steps."""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from feature_cases.common import BATCH, EXAMPLES, X, Y, feature, fit, small_model
+
+
+def _dataset():
+    return tf.data.Dataset.from_tensor_slices((X, Y))
+
+
+def _batches():
+    for begin in range(0, EXAMPLES, BATCH):
+        yield X[begin : begin + BATCH], Y[begin : begin + BATCH]
+
+
+@feature
+def arrays():
+    return fit(small_model())
+
+
+@feature
+def tf_data():
+    return dict(small_model().fit(_dataset().batch(BATCH), epochs=2, verbose=0).history)
+
+
+@feature
+def tf_data_of_unknown_length():
+    data = _dataset().filter(lambda x, y: True).batch(BATCH)
+    return dict(small_model().fit(data, epochs=2, verbose=0).history)
+
+
+@feature
+def generator():
+    return dict(small_model().fit(_batches(), verbose=0, shuffle=False).history)
+
+
+class Batches(keras.utils.PyDataset):
+    """The data in batches, one of them at a time."""
+
+    def __len__(self):
+        return -(-EXAMPLES // BATCH)
+
+    def __getitem__(self, index):
+        rows = slice(index * BATCH, (index + 1) * BATCH)
+        return X[rows], Y[rows]
+
+
+@feature
+def PyDataset():
+    return dict(small_model().fit(Batches(), epochs=2, shuffle=False, verbose=0).history)
+
+
+@feature
+def PyDataset_with_threads():
+    batches = Batches(workers=2, max_queue_size=3)
+    return dict(small_model().fit(batches, epochs=3, shuffle=False, verbose=0).history)
+
+
+@feature
+def PyDataset_shuffled():
+    # Without learning, an epoch's mean is the same in every order of the batches, if
+    # all replicas go by the same one.
+    model = small_model(optimizer=keras.optimizers.SGD(0.0))
+    return dict(model.fit(Batches(), epochs=3, verbose=0).history)
+
+
+@feature
+def PyDataset_shuffled_by_threads():
+    model = small_model(optimizer=keras.optimizers.SGD(0.0))
+    batches = Batches(workers=2, max_queue_size=3)
+    return dict(model.fit(batches, epochs=3, validation_data=Batches(), verbose=0).history)
+
+
+@feature
+def list_of_inputs():
+    a, b = keras.Input((6,)), keras.Input((1,))
+    model = keras.Model([a, b], layers.Dense(1)(layers.concatenate([a, b])))
+    model.compile("sgd", "mse")
+    found = fit(model, [X, Y])
+    return {**found, "predictions": model.predict([X, Y], batch_size=7, verbose=0)}
+
+
+@feature
+def dict_inputs():
+    a, b = keras.Input((6,), name="a"), keras.Input((1,), name="b")
+    model = keras.Model({"a": a, "b": b}, layers.Dense(1)(layers.concatenate([a, b])))
+    model.compile("sgd", "mse")
+    inputs = {"a": X, "b": Y}
+    found = fit(model, inputs)
+    return {**found, "predictions": model.predict(inputs, batch_size=7, verbose=0)}
+
+
+@feature
+def several_outputs():
+    inputs = keras.Input((6,))
+    x = layers.Dense(5, activation="tanh")(inputs)
+    outputs = {"a": layers.Dense(1, name="a")(x), "b": layers.Dense(2, name="b")(x)}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"a": "mse", "b": "mae"}, loss_weights={"a": 1.0, "b": 0.5})
+    found = fit(model, X, {"a": Y, "b": X[:, :2]})
+    predictions = model.predict(X, batch_size=BATCH, verbose=0)
+    return {**found, "a": predictions["a"], "b": predictions["b"]}
+
+
+@feature
+def validation_data():
+    return fit(small_model(), validation_data=(X[:13], Y[:13]), validation_batch_size=4)
+
+
+@feature
+def validation_split():
+    return fit(small_model(), validation_split=0.2)
+
+
+@feature
+def steps_per_epoch():
+    data = _dataset().batch(BATCH).repeat()
+    history = small_model().fit(
+        data, epochs=2, steps_per_epoch=5, validation_data=data, validation_steps=3, verbose=0
+    )
+    return dict(history.history)
+
+
+@feature
+def steps_per_execution():
+    model = small_model(steps_per_execution=3)
+    found = fit(model)
+    return {**found, "predictions": model.predict(X, batch_size=BATCH, verbose=0)}
+
+
+@feature
+def steps_per_execution_on_tf_data():
+    model = small_model(steps_per_execution=3)
+    return dict(model.fit(_dataset().batch(BATCH), epochs=2, verbose=0).history)
+
+
+@feature
+def train_on_batch():
+    model = small_model()
+    return {"loss": [float(model.train_on_batch(X[:8], Y[:8])[0]) for _ in range(3)]}
