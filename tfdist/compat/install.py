@@ -13,6 +13,7 @@ def install():
         if _installed:
             return
         from tfdist.compat import (
+            epoch_iterator,
             losses,
             normalization,
             optimizer,
@@ -22,7 +23,16 @@ def install():
             variables,
         )
 
-        for module in (losses, normalization, optimizer, random, saving, trainer, variables):
+        for module in (
+            epoch_iterator,
+            losses,
+            normalization,
+            optimizer,
+            random,
+            saving,
+            trainer,
+            variables,
+        ):
             module.install()
         _installed = True
 

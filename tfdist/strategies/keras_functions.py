@@ -10,7 +10,7 @@ asking the other workers, since all of them walk through the same global batches
 import keras
 import tensorflow as tf
 
-from tfdist.compat import active_step, autograph, inputs
+from tfdist.compat import active_step, autograph, epoch_iterator, inputs
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import variables as compat_variables
 from tfdist.data.split import GlobalBatch
@@ -71,7 +71,8 @@ def _make_step_function(strategy, model, step_function):
             with strategy.watching("a training or evaluation step"):
                 logs = one_step(data)
         if logs is None:
-            raise StopIteration if ever_ran else checks.empty_dataset()
+            read_before = ever_ran or epoch_iterator.was_read(iterator)
+            raise StopIteration if read_before else checks.empty_dataset()
         return logs
 
     return function
