@@ -66,7 +66,9 @@ def _make_step_function(strategy, model, step_function):
             except StopIteration:
                 break
             if not ever_ran:
-                _trace(one_step, data)
+                # For batches of any size: were it traced for the first one's, a training
+                # that begins at a short batch (resumed there) would round differently.
+                _trace(one_step, getattr(iterator, "element_spec", data))
             ever_ran = True
             with strategy.watching("a training or evaluation step"):
                 logs = one_step(data)
