@@ -3,8 +3,8 @@
 Usage: checkpoint_worker.py DIRECTORY OUT DATA KILLS
 
 Each worker keeps its checkpoints in a directory of its own, as on machines that
-share no disk. KILLS is a JSON list of `[rank, steps]`, one for each start: that
-worker kills itself after so many steps of that start.
+share no disk. KILLS is a JSON list of `[rank, step]`, one for each start: that
+worker kills itself after that training step. OUT.starts and OUT.kills tell when.
 """
 
 import json
@@ -29,24 +29,27 @@ def main(directory, out, data, kills):
 
     start = int(os.environ.get("TFDIST_RESTART_COUNT", "0"))
     kills = json.loads(kills)
-    crash = None
-    if start < len(kills) and kills[start][0] == tfdist.rank():
-        crash = cases.CrashAt(kills[start][1], kill=True)
 
     class Clock(keras.callbacks.Callback):
-        """Notes where each start goes on, and when."""
+        """Notes where each start goes on, and when; kills this worker where it shall."""
 
-        first = None
+        went_on = False
 
         def on_train_batch_end(self, batch, logs=None):
-            if self.first is None and tfdist.is_chief():
-                self.first = (start, int(self.model.optimizer.iterations), time.time())
-                with open(f"{out}.starts", "a") as file:
-                    file.write(json.dumps(self.first) + "\n")
+            step = int(self.model.optimizer.iterations)
+            if not self.went_on and tfdist.is_chief():
+                self.note("starts", start, step, time.time())
+            self.went_on = True
+            if start < len(kills) and kills[start] == [tfdist.rank(), step]:
+                self.note("kills", start, step, time.time())
+                os.kill(os.getpid(), 9)
 
-    result = cases.train(
-        f"{directory}/worker-{tfdist.rank()}", strategy, data, crash, clock=Clock()
-    )
+        def note(self, name, *values):
+            with open(f"{out}.{name}", "a") as file:
+                file.write(json.dumps(values) + "\n")
+
+    directory = f"{directory}/worker-{tfdist.rank()}"
+    result = cases.train(directory, strategy, data, clock=Clock())
     pathlib.Path(f"{out}.{tfdist.rank()}").write_bytes(pickle.dumps(result))
 
 

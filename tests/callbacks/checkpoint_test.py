@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checkpoint_cases import X, Y
+from tensorflow.python.framework import config
 from upstream import two_cpus
 
 import tfdist
@@ -26,9 +27,15 @@ STRATEGIES = {"no strategy": lambda: None, "mirrored x2": two_cpus}
 def deterministic():
     tf.config.experimental.enable_op_determinism()
     yield
-    from tensorflow.python.framework import config
-
     config.disable_op_determinism()
+
+
+@pytest.fixture
+def seedless():
+    """TensorFlow refuses what is random without a seed where operations are deterministic."""
+    config.disable_op_determinism()
+    yield
+    tf.config.experimental.enable_op_determinism()
 
 
 def interrupted(directory, crashes, strategy=None, **options):
@@ -140,7 +147,7 @@ def finished(tmp_path_factory):
         ({"schedule": True}, "another model: it has .* variables of the optimizer"),
         ({"steps_per_execution": 2}, "steps_per_execution=1, this `fit` has steps_per_execution=2"),
         ({"data": "PyDataset"}, "batch_size=8, this `fit` has batch_size=None"),
-        ({"data": "tf.data"}, "pipeline of the seeds .* set_random_seed"),
+        ({"data": "tf.data"}, "pipeline of the seeds .*set_random_seed"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_before_any_work(finished, options, message):
@@ -178,7 +185,7 @@ def _batches():
         ),
     ],
 )  # fmt: skip
-def test_data_that_cannot_be_read_again_is_refused_before_any_work(tmp_path, x, message):
+def test_data_that_cannot_be_read_again_is_refused_before_any_work(tmp_path, seedless, x, message):
     model = cases.make_model()
     tf.random.set_seed(None)
     with pytest.raises(ValueError, match=message):
@@ -233,14 +240,12 @@ def test_a_full_disk_warns_and_training_goes_on_with_the_one_before_whole(tmp_pa
 
 def test_a_full_disk_stops_if_it_shall(tmp_path, monkeypatch):
     FullDisk(monkeypatch, 1)
-    with pytest.raises(
-        OSError, match=r"No space left on device.*The checkpoint before it is whole"
-    ):
+    with pytest.raises(OSError, match=r"No space left.*The checkpoint before it is whole"):
         cases.train(tmp_path, on_write_error="stop")
     assert names(tmp_path) == ["step-00000003"]
 
 
-def test_a_fit_that_raised_leaves_no_trace(tmp_path):
+def test_a_fit_that_raised_leaves_no_trace(tmp_path, seedless):
     model = cases.make_model()
     tf.random.set_seed(None)
     checkpoint = tfdist.callbacks.Checkpoint(tmp_path, every_steps=3)
