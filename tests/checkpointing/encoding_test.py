@@ -54,5 +54,5 @@ def test_a_dtype_that_numpys_files_forget(tmp_path):
 
 
 def test_what_would_need_a_pickle_is_refused():
-    with pytest.raises(TypeError, match="cannot hold .* of type object"):
+    with pytest.raises(TypeError, match=r"cannot hold .* of type object"):
         encode([object()], {})

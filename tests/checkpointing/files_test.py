@@ -36,7 +36,7 @@ def test_it_is_an_archive_that_numpy_and_json_read(files):
 def test_names_are_in_the_order_of_training():
     names = [name_of(step, phase) for step in (7, 120) for phase in ("step", "epoch", "end")]
     assert names[1] == "step-00000007-epoch"
-    assert sorted(reversed(names), key=age_of) == names
+    assert sorted(names[::-1], key=age_of) == names
     assert age_of("step-7") is None and age_of("notes") is None
 
 
@@ -76,7 +76,7 @@ def test_every_broken_byte_of_the_content_is_noticed(files):
     for (name, _), end in zip(sorted(begin.items(), key=lambda pair: pair[1]), ends):
         for place in range(end - sizes[name], end):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-            with pytest.raises(BrokenFile, match="worker-1.npz"):
+            with pytest.raises(BrokenFile, match=r"worker-1\.npz"):
                 files.read("step-00000003")
             noticed += 1
     assert noticed > sum(array.nbytes for array in ARRAYS.values())
