@@ -22,6 +22,7 @@ FLOORS = {
     "data": 2,
     "strategies": 3,
     "cluster_info": 3.5,  # asks the strategies, if one was made, where this worker is
+    "checkpointing": 3.7,
     "callbacks": 4,
     "model_compression": 4,
     "metrics": 4,

@@ -13,6 +13,7 @@ def install():
         if _installed:
             return
         from tfdist.compat import (
+            epoch_iterator,
             losses,
             normalization,
             optimizer,
@@ -24,6 +25,7 @@ def install():
         )
 
         for module in (
+            epoch_iterator,
             losses,
             normalization,
             optimizer,

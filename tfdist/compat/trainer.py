@@ -21,7 +21,7 @@ from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-from tfdist.compat import coordination, inputs, py_dataset
+from tfdist.compat import coordination, epoch_iterator, inputs, py_dataset
 from tfdist.compat.install import replace
 
 
@@ -90,17 +90,14 @@ def _checked(method, original):
     def checked(self, *args, **kwargs):
         from tfdist.strategies import checks
 
-        strategy = strategy_of(self)
-        if strategy is None:
-            checks.without_scope(method)
-            return original(self, *args, **kwargs)
         bound = signature.bind(self, *args, **kwargs)
-        checks.before(method, self, bound.arguments)
         try:
-            return original(*bound.args, **bound.kwargs)
+            with checks.around(method, self, bound.arguments):
+                return original(*bound.args, **bound.kwargs)
         except tf.errors.OpError as error:
-            explained = strategy.explain(error, method)
-            if explained is None:
+            strategy = strategy_of(self)
+            explained = strategy and strategy.explain(error, method)
+            if not explained:
                 raise
             raise explained from error
 
@@ -132,8 +129,11 @@ def _check_data(original):
 def _build_without_data(original):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         strategy = strategy_of(self)
+        wanted = epoch_iterator.hand_over(self, iterator)
         if strategy is None:
-            return original(self, iterator=iterator, data_batch=data_batch)
+            if not wanted:
+                return original(self, iterator=iterator, data_batch=data_batch)
+            strategy = self.distribute_strategy
         if iterator is not None:
             # Shapes and dtypes are all that a symbolic build looks at; Keras
             # takes a batch out of the data for them, which a generator misses.
@@ -148,7 +148,8 @@ def _build_without_data(original):
                 # A train step of the user's own need not call the model on `x` (a
                 # GAN): what it uses is built when the step is traced, as it is
                 # without a strategy.
-                if type(self).train_step is TensorFlowTrainer.train_step:
+                usual = type(self).train_step is TensorFlowTrainer.train_step
+                if usual and strategy_of(self) is not None:
                     raise
 
     return _maybe_symbolic_build

@@ -35,10 +35,32 @@ def agree(what, facts, index, addresses, timeout=None):
         RuntimeError: a worker published something else; names it and the first difference.
         TimeoutError: a worker published nothing; names it.
     """
+    published = exchange(what, facts, index, addresses, timeout)
+    for other, theirs in enumerate(published):
+        if theirs != published[0]:
+            raise _disagreement(what, published[0], theirs, other, addresses)
+
+
+def exchange(what, facts, index, addresses, timeout=None):
+    """Tells all workers `facts`, and waits for theirs.
+
+    Args:
+        what: str, what the workers are about to do, for the error.
+        facts: dict of JSON values.
+        index: this worker's index.
+        addresses: list of all workers' `host:port`.
+        timeout: seconds to wait; defaults to `agreement_timeout()`.
+
+    Returns:
+        A list of every worker's facts, in the order of workers.
+
+    Raises:
+        RuntimeError: a worker is about to do something else; names it.
+        TimeoutError: a worker published nothing; names it.
+    """
     timeout = agreement_timeout() if timeout is None else timeout
     key = f"tfdist/agree/{next(_rounds)}"
-    mine = {"what": what, **facts}
-    coordination.put(f"{key}/{index}", json.dumps(mine))
+    coordination.put(f"{key}/{index}", json.dumps({"what": what, **facts}))
     deadline = time.monotonic() + timeout
     published = []
     for other, address in enumerate(addresses):
@@ -50,13 +72,17 @@ def agree(what, facts, index, addresses, timeout=None):
             )
         published.append(json.loads(text))
     for other, theirs in enumerate(published):
-        if theirs != published[0]:
-            difference = _difference(published[0], theirs)
-            raise RuntimeError(
-                f"worker {other} ({addresses[other]}) is not doing what the chief "
-                f"({addresses[0]}) does, in {what}: {difference}. All workers must run the same "
-                "program on the same data."
-            )
+        if theirs["what"] != published[0]["what"]:
+            raise _disagreement(what, published[0], theirs, other, addresses)
+    return published
+
+
+def _disagreement(what, chief, theirs, other, addresses):
+    return RuntimeError(
+        f"worker {other} ({addresses[other]}) is not doing what the chief "
+        f"({addresses[0]}) does, in {what}: {_difference(chief, theirs)}. All workers must run the "
+        "same program on the same data."
+    )
 
 
 def _difference(chief, worker):

@@ -176,6 +176,10 @@ class KerasStrategy:
         """A context in which waiting for other workers has a deadline."""
         return contextlib.nullcontext()
 
+    def exchange(self, what, facts):
+        """Tells all workers `facts` (a dict of JSON values); returns the list of theirs."""
+        return [facts]
+
     def synchronize_new_variables(self):
         """Gives variables made since the last call the chief's values, on all workers."""
 

@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `predict` check before any work, under a tfdist strategy."""
 
+import contextlib
 import json
 import os
 import sys
@@ -10,6 +11,38 @@ import tensorflow as tf
 from tfdist.compat import coordination
 from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
+
+
+@contextlib.contextmanager
+def around(method, model, arguments):
+    """What happens before and after a call of Keras' own method.
+
+    A callback with a method `around_fit(model, arguments)`, which returns a context
+    manager, stands around `fit` as a whole: before the data is looked at, and after
+    the last callback.
+
+    Args:
+        method: "fit", "evaluate" or "predict".
+        model: the Keras model.
+        arguments: dict of the call's arguments by name; changed in place.
+    """
+    if compat_trainer.strategy_of(model) is None:
+        without_scope(method)
+    else:
+        before(method, model, arguments)
+    with contextlib.ExitStack() as stack:
+        for callback in callbacks_of(arguments) if method == "fit" else ():
+            if hasattr(callback, "around_fit"):
+                stack.enter_context(callback.around_fit(model, arguments))
+        yield
+
+
+def callbacks_of(arguments):
+    """The callbacks in a call's arguments, as one list."""
+    given = arguments.get("callbacks")
+    if isinstance(given, keras.callbacks.CallbackList):
+        return list(given.callbacks)
+    return keras.tree.flatten(given) if given else []
 
 
 def before(method, model, arguments):

@@ -10,7 +10,7 @@ asking the other workers, since all of them walk through the same global batches
 import keras
 import tensorflow as tf
 
-from tfdist.compat import active_step, autograph, inputs
+from tfdist.compat import active_step, autograph, epoch_iterator, inputs
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import variables as compat_variables
 from tfdist.data.split import GlobalBatch
@@ -70,12 +70,15 @@ def _make_step_function(strategy, model, step_function):
             except StopIteration:
                 break
             if not ever_ran:
-                _trace(one_step, data)
+                # For batches of any size: were it traced for the first one's, a training
+                # that begins at a short batch (resumed there) would round differently.
+                _trace(one_step, getattr(iterator, "element_spec", data))
             ever_ran = True
             with strategy.watching("a training or evaluation step"):
                 logs = one_step(data)
         if logs is None:
-            raise StopIteration if ever_ran else checks.empty_dataset()
+            read_before = ever_ran or epoch_iterator.was_read(iterator)
+            raise StopIteration if read_before else checks.empty_dataset()
         return logs
 
     return function

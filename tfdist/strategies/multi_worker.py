@@ -15,7 +15,7 @@ from tfdist import tf_config
 from tfdist.compat import coordination
 from tfdist.compat import strategy as engine
 from tfdist.strategies import handshake
-from tfdist.strategies.agreement import agree
+from tfdist.strategies.agreement import agree, exchange
 from tfdist.strategies.base import KerasStrategy
 from tfdist.strategies.cpu_ring import open_ring
 from tfdist.strategies.lost_worker import explain, explain_ring
@@ -115,6 +115,12 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         if self.num_workers == 1:
             return contextlib.nullcontext()
         return self._watchdog.watching(description)
+
+    def exchange(self, what, facts):
+        """Tells all workers `facts` (a dict of JSON values); returns the list of theirs."""
+        if self.num_workers == 1:
+            return [facts]
+        return exchange(what, facts, self.worker_index, self.cluster.addresses)
 
     def synchronize_new_variables(self):
         """Gives variables made since the last call the chief's values. A collective call."""

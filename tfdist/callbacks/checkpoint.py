@@ -1,0 +1,342 @@
+"""Exact resume: after a crash, the same command goes on as if nothing had happened.
+
+This adapter decides when to save and in which order things come back; the rooms
+below it know how (`tfdist/checkpointing`).
+
+Order. Callbacks run in the order of their list, and Keras appends `History` to it.
+This one is put behind all of them, so that it sees their state after theirs has
+changed, and gives it back after their `on_train_begin` has cleared it. In the
+middle of an epoch variables come back once more at `on_epoch_begin`, since Keras
+clears metrics in front of it and a scheduler may set the learning rate in it.
+
+Limits: what is promised, and for which data, is in the docstring of `Checkpoint`.
+"""
+
+import contextlib
+import uuid
+import warnings
+
+import keras
+import tensorflow as tf
+
+import tfdist
+from tfdist import compat
+from tfdist.checkpointing import choice, data, python_state, variables
+from tfdist.checkpointing.encoding import decode, encode
+from tfdist.checkpointing.files import FORMAT, WorkerFiles, name_of
+from tfdist.compat import coordination, epoch_iterator, training_state
+from tfdist.strategies import checks
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the training in `fit` so that the same command goes on after a crash.
+
+    A checkpoint holds the model, its optimizers (those also that are attributes of
+    a subclassed model), the loss scale, the state of seed generators, the place in
+    the data and its shuffles, metrics, History, the global random states of Python
+    and NumPy, and the state of `EarlyStopping`, `ReduceLROnPlateau`,
+    `ModelCheckpoint` and of every callback with `get_state()` and
+    `set_state(state)`. A training that was killed at any step and started again
+    ends with the bits, of weights and of History, that it would have had, on the
+    same type of machine and with `tf.config.experimental.enable_op_determinism()`.
+
+    Promised for arrays, for a `PyDataset` whose batches depend on their index and
+    its epoch, and for a `tf.data.Dataset` with seeds and a fixed order. Generators,
+    unordered and unseeded pipelines are refused before any work. Not rewound:
+    random operations of TensorFlow inside of the model that have no Keras
+    `SeedGenerator`; a pipeline that is also read outside of `fit`, or for training
+    and validation both.
+
+    When `fit` has ended, the same call returns at once, with the same History and
+    weights; with more epochs it goes on. A directory belongs to one training:
+    other models, other batches, other numbers of workers and other versions are
+    refused. Each worker writes a file of its own and reads no other's, so disks
+    need not be shared. It works without a strategy, too.
+
+    Example:
+
+    >>> import keras, numpy, tempfile, tfdist
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> checkpoint = tfdist.callbacks.Checkpoint(tempfile.mkdtemp(), every_steps=2)
+    >>> x, y = numpy.ones((8, 2)), numpy.ones((8, 1))
+    >>> history = model.fit(x, y, epochs=3, verbose=0, callbacks=[checkpoint])
+    >>> again = model.fit(x, y, epochs=3, verbose=0, callbacks=[checkpoint])
+    >>> again.history == history.history
+    True
+
+    Args:
+        directory: path of the checkpoints, the same on all workers.
+        every_steps: save after every so many training steps (global batches), and
+            at the end of each epoch. Defaults to the end of each epoch alone.
+        max_to_keep: int of at least 2, how many are kept: if the newest is broken,
+            the one before it is used.
+        on_write_error: "warn": training goes on where a checkpoint cannot be
+            written (a full disk), with the one before it kept; "stop": `fit` raises.
+
+    Raises:
+        ValueError: in `fit`, before any work: data that cannot be read again, a
+            checkpoint of another model, number of workers or version.
+        RuntimeError: in `fit`, before any work: no checkpoint is whole on all workers.
+        OSError: a checkpoint could not be written, with `on_write_error="stop"`.
+    """
+
+    def __init__(self, directory, every_steps=None, max_to_keep=2, on_write_error="warn"):
+        super().__init__()
+        if every_steps is not None and (int(every_steps) != every_steps or every_steps < 1):
+            raise ValueError(f"every_steps={every_steps!r}: expected None or an int of at least 1.")
+        if int(max_to_keep) != max_to_keep or max_to_keep < 2:
+            raise ValueError(
+                f"max_to_keep={max_to_keep!r}: expected an int of at least 2, so that there is "
+                "another one if the newest is broken."
+            )
+        if on_write_error not in ("warn", "stop"):
+            raise ValueError(f'on_write_error={on_write_error!r}: expected "warn" or "stop".')
+        self.directory = directory
+        self.every_steps = every_steps
+        self.max_to_keep = max_to_keep
+        self.on_write_error = on_write_error
+        compat.install()
+
+    # -- around `fit` -----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def around_fit(self, model, arguments):
+        """What happens before and after Keras' own `fit`; called by `tfdist.strategies.checks`.
+
+        Args:
+            model: the Keras model.
+            arguments: dict of the arguments of `fit`; its callbacks are reordered.
+        """
+        self.set_model(model)
+        self._arguments = arguments
+        self._strategy = self._strategy_of(model)
+        self._callbacks = self._come_last(arguments)
+        self._data_seeds = data.check(arguments)
+        self._worker = getattr(self._strategy, "worker_index", 0)
+        self._files = WorkerFiles(self.directory, self._worker)
+        self._resumed = choice.choose(
+            self._files, self._facts(), self._exchange, uuid.uuid4().hex, arguments.get("epochs", 1)
+        )
+        self._state = None
+        self._begin_with_no_place()
+        if self._resumed.name is not None:
+            data.check_seeds(self._data_seeds, self._resumed.header["data seeds"])
+            self._state = decode(self._resumed.header["state"], self._resumed.arrays)
+        seed_before = coordination.global_seed()
+        self._set_seeds()
+        epoch_iterator.expect(model, self._note_data)
+        try:
+            yield
+            self._end()
+        finally:
+            epoch_iterator.forget(model)
+            if coordination.global_seed() != seed_before:
+                tf.random.set_seed(seed_before)
+            self._resumed = self._state = self._data = self._callbacks = None
+
+    def _strategy_of(self, model):
+        strategy = model.distribute_strategy
+        known = getattr(strategy, "is_tfdist", False) or training_state.is_single_device(strategy)
+        if not known:
+            raise ValueError(
+                f"`Checkpoint` works without a strategy and under those of tfdist; the model was "
+                f"made under tf.distribute's {type(strategy).__name__}. Use "
+                f"`tfdist.{type(strategy).__name__}`, which takes the same arguments."
+            )
+        return strategy
+
+    def _come_last(self, arguments):
+        """Puts this callback behind all others, `History` included; returns the others."""
+        given = arguments.get("callbacks")
+        listed = checks.callbacks_of(arguments)
+        others = [callback for callback in listed if callback is not self]
+        if any(isinstance(callback, Checkpoint) for callback in others):
+            raise ValueError("`fit` received two `Checkpoint` callbacks: expected one.")
+        if not any(isinstance(callback, keras.callbacks.History) for callback in others):
+            others.append(keras.callbacks.History())
+        if isinstance(given, keras.callbacks.CallbackList):
+            given.callbacks = [*others, self]
+        else:
+            arguments["callbacks"] = [*others, self]
+        return others
+
+    def _begin_with_no_place(self):
+        self._data = None
+        self._epoch, self._step, self._steps, self._finished = 0, 0, 0, 0
+        self._evaluations, self._evaluations_to_walk = 0, 0
+        self._logs, self._stopped, self._nothing_left = {}, False, False
+
+    def _set_seeds(self):
+        """Makes what is random begin as it did when the training began."""
+        if self._state is not None:
+            seed, self._random_at_fit = self._state["seed"], self._state["random at fit"]
+            python_state.set_random_state(self._random_at_fit)
+        else:
+            seed = coordination.global_seed()
+            if seed is None:
+                seed = uuid.uuid4().int % 2**31
+            self._random_at_fit = python_state.random_state()
+        self._seed = seed
+        if coordination.global_seed() != seed:
+            tf.random.set_seed(seed)
+
+    def _note_data(self, iterator):
+        self._data = iterator
+
+    def _end(self):
+        """`fit` has returned."""
+        if self._nothing_left:
+            self._restore_variables()  # what `fit` and callbacks do at the end was done before
+        else:
+            self._save("end")
+
+    # -- what Keras calls -------------------------------------------------------
+
+    def on_train_begin(self, logs=None):
+        self._shape = data.shape_of(self._data, self._arguments, self.model.steps_per_execution)
+        if self._state is not None:
+            header = self._resumed.header
+            variables.make_ready(self.model, self._strategy, header["structure"])
+            data.check_shape(self._shape, header["data"])
+        self._files.remove_newer(self._resumed.name)
+        if self._state is not None:
+            self._restore()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._state is not None and self._step:
+            self._restore_variables()
+            python_state.set_callbacks_state(self._callbacks, self._state["callbacks"])
+            python_state.set_random_state(self._state["random"])
+            epoch_iterator.begin_at(self._data, self._step)
+            epoch_iterator.set_logs_of_the_step_before(self.model, self._logs)
+        else:
+            self._step = 0
+        self._state = None
+        self._epoch = epoch
+        self._random = python_state.random_state()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._first_batch = batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        before = self._steps
+        self._step = batch + 1
+        if self._shape["batches an epoch"] is not None:
+            self._step = min(self._step, self._shape["batches an epoch"])
+        self._steps += self._step - self._first_batch
+        self._logs = logs
+        if self.every_steps and self._steps // self.every_steps > before // self.every_steps:
+            self._save("step")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch, self._step = epoch + 1, 0
+        self._finished += 1
+        self._stopped = bool(self.model.stop_training)
+        self._random = python_state.random_state()
+        self._save("epoch")
+
+    def on_test_begin(self, logs=None):
+        times, self._evaluations_to_walk = self._evaluations_to_walk, 0
+        self._evaluations += 1
+        if times:
+            validation = epoch_iterator.validation_of(self.model)
+            read = data.needs_reading(self._arguments.get("validation_data"))
+            epoch_iterator.walk_through(validation, times, read=read, reset=True)
+
+    # -- there and back ---------------------------------------------------------
+
+    def _restore(self):
+        """At `on_train_begin`: everything is as it was when the checkpoint was written."""
+        state = self._state
+        self._epoch, self._step = state["epoch"], state["step"]
+        self._steps, self._finished = state["steps"], state["finished"]
+        self._evaluations = self._evaluations_to_walk = state["evaluations"]
+        self._logs, self._stopped = state["logs"], state["stopped"]
+        self._restore_variables()
+        python_state.set_callbacks_state(self._callbacks, state["callbacks"])
+        self.model.history.history = state["history"]
+        self.model.history.epoch = state["history epochs"]
+        self.model.stop_training = self._stopped
+        epochs = self._arguments.get("epochs", 1)
+        first = max(self._epoch, epochs) if self._stopped else self._epoch
+        epoch_iterator.set_first_epoch(self.model, first)
+        self._nothing_left = first >= epochs and self._resumed.header["phase"] == "end"
+        if first < epochs:
+            read = data.needs_reading(self._arguments.get("x"))
+            epoch_iterator.walk_through(self._data, self._finished, state["batches"], read)
+        python_state.set_random_state(state["random"])
+
+    def _restore_variables(self):
+        variables.restore(
+            self.model,
+            self._strategy,
+            self._resumed.arrays,
+            self._resumed.header["dtypes"],
+            self._worker == 0,
+        )
+
+    def _facts(self):
+        """What a checkpoint of this training says of itself."""
+        return {
+            "format": FORMAT,
+            "tfdist": tfdist.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "workers": getattr(self._strategy, "num_workers", 1),
+            "replicas": self._strategy.num_replicas_in_sync,
+        }
+
+    def _save(self, phase):
+        arrays, dtypes = variables.read(self.model, self._strategy, self._worker == 0)
+        state = {
+            "epoch": self._epoch,
+            "step": self._step,
+            "steps": self._steps,
+            "finished": self._finished,
+            "stopped": self._stopped,
+            "batches": epoch_iterator.batches_an_epoch(self._data),
+            "evaluations": self._evaluations,
+            "logs": self._logs,
+            "history": self.model.history.history,
+            "history epochs": self.model.history.epoch,
+            "callbacks": python_state.callbacks_state(self._callbacks),
+            "random": self._random,
+            "seed": self._seed,
+            "random at fit": self._random_at_fit,
+        }
+        header = {
+            **self._facts(),
+            "training": self._resumed.training,
+            "phase": phase,
+            "epoch": self._epoch,
+            "stopped": self._stopped,
+            "state": encode(state, arrays),
+            "structure": variables.structure_of(self.model),
+            "dtypes": dtypes,
+            "data": self._shape,
+            "data seeds": self._data_seeds,
+        }
+        self._write(name_of(self._steps, phase), header, arrays)
+
+    def _write(self, name, header, arrays):
+        problem = None
+        try:
+            self._files.write(name, header, arrays)
+        except OSError as error:
+            problem = f"worker {self._worker} could not write {self._files.path(name)}: {error}"
+        answers = self._exchange(f"writing the checkpoint {name}", {"problem": problem})
+        problems = "; ".join(answer["problem"] for answer in answers if answer["problem"])
+        if not problems:
+            self._files.keep_newest(self.max_to_keep)
+            return
+        self._files.remove(name)  # those who could write it must not resume from it
+        if self.on_write_error == "stop":
+            raise OSError(f"{problems}. The checkpoint before it is whole.")
+        warnings.warn(
+            f"{problems}. Training goes on; the checkpoint before it is whole.", stacklevel=2
+        )
+
+    def _exchange(self, what, facts):
+        exchange = getattr(self._strategy, "exchange", None)
+        return exchange(what, facts) if exchange else [facts]
