@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 
-from tfdist.compat import coordination, inputs, py_dataset
+from tfdist.compat import inputs, py_dataset
 from tfdist.compat.install import replace
 
 
@@ -107,7 +107,7 @@ def _check_data(original):
 
         with distribute_strategy.distributing_for_keras():
             original(self, distribute_strategy, *args, **kwargs)
-        py_dataset.agree_on_order(self.data_adapter, coordination.global_seed())
+        py_dataset.agree_on_order(self.data_adapter)
         try:
             batch_size = self.data_adapter.batch_size
         except AttributeError:  # of a dataset that the user has distributed
