@@ -6,8 +6,8 @@ Each feature of `tests/feature_cases` is tried in one process without a strategy
 then on replicas, under tfdist and under stock `tf.distribute`. A cell says "right"
 (the numbers of one process, on every worker), "wrong numbers", the error's name, or
 "hang": no end within a minute. What hangs or crashes is ended, and the next feature
-starts in a new process. Appends a JSON line a row to `benchmarks/results/matrix.jsonl`,
-of the columns that it tried; the table is made of each cell's last result there.
+starts in a new process. Appends a JSON line a cell to `benchmarks/results/matrix.jsonl`
+as soon as a column is done; the table is made of each cell's last result there.
 """
 
 import argparse
@@ -145,19 +145,16 @@ def main():
         for name in names:
             if isinstance(one_process[name], str):  # nothing to compare with
                 sys.exit(f"plain Keras in one process, {name}: {one_process[name]}")
-        rows = {name: {} for name in names}
+        LOG.parent.mkdir(exist_ok=True)
         for title in args.columns:
             began = time.monotonic()
             print(f"trying: {title}", file=sys.stderr, end="", flush=True)
             workers = try_features(names, *COLUMNS[title], directory)
-            for name in names:
-                found = [worker[name] for worker in workers]
-                rows[name][title] = cell(name, one_process[name], found)
+            with open(LOG, "a") as file:
+                for name in names:
+                    found = cell(name, one_process[name], [worker[name] for worker in workers])
+                    file.write(json.dumps({"feature": name, title: found}) + "\n")
             print(f", {time.monotonic() - began:.0f} s", file=sys.stderr)
-    LOG.parent.mkdir(exist_ok=True)
-    with open(LOG, "a") as file:
-        for name, row in rows.items():
-            file.write(json.dumps({"feature": name, **row}) + "\n")
     table()
 
 

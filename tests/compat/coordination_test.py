@@ -28,6 +28,10 @@ def test_the_seed():
     assert coordination.global_seed() is None
     tf.random.set_seed(31)
     assert coordination.global_seed() == 31
+    first = coordination.seeding()
+    assert coordination.seeding() is first
+    tf.random.set_seed(31)
+    assert coordination.seeding() is not first
 
 
 def test_what_has_started():

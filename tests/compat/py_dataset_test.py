@@ -28,7 +28,8 @@ class Numbers(keras.utils.PyDataset):
 
 def orders(strategy, seed, epochs=4, shuffle=True, **options):
     """The order of the batches of each epoch that a model saw."""
-    keras.utils.set_random_seed(seed)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
     seen = []
 
     class Model(keras.Model):
@@ -74,6 +75,16 @@ def test_the_order_follows_from_the_seed_and_differs_between_epochs(options):
     assert orders(two_cpus(), 4, **options) != first
 
 
+def test_a_second_call_has_an_order_of_its_own():
+    first, second = orders(two_cpus(), 3), orders(two_cpus(), None)
+    assert first != second
+    assert [orders(two_cpus(), 3), orders(two_cpus(), None)] == [first, second]
+
+
+def test_without_a_seed_it_is_another_one_each_time():
+    assert orders(two_cpus(), None) != orders(two_cpus(), None)
+
+
 def test_threads_do_not_change_the_order():
     assert orders(two_cpus(), 3) == orders(two_cpus(), 3, workers=2)
 
@@ -105,5 +116,5 @@ def test_what_is_no_finite_py_dataset_stays_as_it_is():
 
     for adapter in (PyDatasetAdapter(Endless()), object()):
         before = dict(getattr(adapter, "__dict__", {}))
-        py_dataset.agree_on_order(adapter, 3)
+        py_dataset.agree_on_order(adapter)
         assert dict(getattr(adapter, "__dict__", {})) == before

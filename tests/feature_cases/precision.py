@@ -16,7 +16,7 @@ FLOAT16_BOUND = 4 * 2**-11
 
 
 def _way_of_weights(policy, optimizer):
-    """Which way each tensor of weights went: of norm one."""
+    """Which way each tensor of weights went, as a direction and the logarithm of its length."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -25,6 +25,7 @@ def _way_of_weights(policy, optimizer):
         fit(model, np.abs(X), np.full_like(Y, 10.0), epochs=1)
         ways = [w - s for w, s in zip(model.get_weights(), start)]
         found = {f"weight {i}": way / np.linalg.norm(way) for i, way in enumerate(ways)}
+        found |= {f"length {i}": np.log(np.linalg.norm(way)) for i, way in enumerate(ways)}
         found["dtype"] = float(model.compute_dtype == policy.removeprefix("mixed_"))
         scale = getattr(model.optimizer, "dynamic_scale", None)
         return {**found, "scale": 1.0 if scale is None else float(scale)}

@@ -1,7 +1,8 @@
 """The key-value store and the barriers of TensorFlow's coordination service.
 
 Needs: `set_config_key_value`, `get_config_key_value`, `wait_at_barrier`,
-`abort_collective_ops`, `get_task_states` and `_context_handle` of TensorFlow's eager context.
+`abort_collective_ops`, `get_task_states`, `_rng` and `_context_handle` of TensorFlow's
+eager context.
 Why: they are what a multi-worker job has for talking beside the training data,
 with deadlines; none of them is public.
 """
@@ -23,6 +24,11 @@ def server_started():
 def global_seed():
     """The seed of `tf.random.set_seed`, or None."""
     return context.global_seed()
+
+
+def seeding():
+    """An object that is another one after each `tf.random.set_seed`."""
+    return context.context()._rng
 
 
 def put(key, value):

@@ -103,7 +103,8 @@ class _WeighedByExamples:
     """Passes a head's loss to its metric such that each global batch counts once.
 
     As in one process, where Keras gives the metric the static batch size, which
-    is unknown in a graph: the metric becomes a mean over batches.
+    is unknown in a graph: the metric becomes a mean over batches. On one replica,
+    too, where a step may be traced for a size that is known.
     """
 
     def __init__(self, metric, step):
@@ -118,7 +119,7 @@ class _WeighedByExamples:
 def _weigh_head_metrics(original):
     def call(self, y_true, y_pred, sample_weight=None):
         step = _keras_step()
-        if step is None or step.num_replicas == 1 or not self._metrics:
+        if step is None or not self._metrics:
             return original(self, y_true, y_pred, sample_weight)
         metrics = self._metrics
         self._metrics = [_WeighedByExamples(metric, step) for metric in metrics]

@@ -4,9 +4,10 @@ Needs: `PyDatasetAdapter.py_dataset`, `.shuffle`, `.enqueuer`, `._finite_generat
 and `._standardize_batch`, `OrderedEnqueuer`, and `TFEpochIterator._get_iterator`.
 Why: Keras shuffles by Python's global random numbers, which each worker has its
 own of, drawn on background threads as often as those happen to start an iterator
-too many. Here the order is a function of a seed and of how many iterators the
-training has asked for, counted on its own thread: it is the same on all workers,
-and in a new process that walks through the same epochs. And each iterator has
+too many. Here the order is a function of TensorFlow's seed, of how many calls have
+shuffled since it was set, and of how many iterators the call has asked for, counted
+on its own thread: it is the same on all workers, and in a new process that walks
+through the same epochs. And each iterator has
 its own threads or processes that prepare batches, where Keras' iterators share
 those: one that was prefetched and never read took batches away from the next.
 
@@ -20,7 +21,10 @@ import keras
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
 from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer, PyDatasetAdapter
 
+from tfdist.compat import coordination
 from tfdist.compat.install import replace
+
+_calls = {"since": None, "number": 0}
 
 
 def install():
@@ -37,17 +41,16 @@ def _count(original):
     return _get_iterator
 
 
-def agree_on_order(adapter, seed):
-    """Makes `adapter` read in an order that follows from `seed` alone.
+def agree_on_order(adapter):
+    """Makes `adapter` read in an order that follows from TensorFlow's seed. All workers call it.
 
     Args:
         adapter: a Keras data adapter; others than those of a finite `PyDataset`
             are left as they are.
-        seed: int, the same on all workers, or None for one from Python's random numbers.
     """
     if not isinstance(adapter, PyDatasetAdapter) or adapter.num_batches is None:
         return
-    order = Order(random.getrandbits(64) if seed is None else seed, adapter.shuffle)
+    order = Order(_seed_of_call() if adapter.shuffle else None)
     enqueued, adapter.enqueuer = adapter.enqueuer is not None, None
 
     def batches():
@@ -59,17 +62,26 @@ def agree_on_order(adapter, seed):
     adapter._finite_generator = batches
 
 
+def _seed_of_call():
+    """Another seed for each call since `tf.random.set_seed`; not reproducible without one."""
+    seed = coordination.global_seed()
+    if seed is None:
+        return str(random.getrandbits(64))
+    if _calls["since"] is not coordination.seeding():
+        _calls.update(since=coordination.seeding(), number=0)
+    _calls["number"] += 1
+    return f"{seed} {_calls['number']}"
+
+
 class Order:
     """The order of each pass over the data.
 
     Args:
-        seed: int.
-        shuffle: whether the order is other than 0, 1, 2, ...
+        seed: str, or None for the order 0, 1, 2, ...
     """
 
-    def __init__(self, seed, shuffle):
+    def __init__(self, seed):
         self._seed = seed
-        self._shuffle = shuffle
         self._pass = 0
 
     def begin_pass(self):
@@ -79,7 +91,7 @@ class Order:
     def of_pass(self, length):
         """Returns the indices of the present pass, a list."""
         indices = list(range(length))
-        if self._shuffle:
+        if self._seed is not None:
             random.Random(f"{self._seed} {self._pass}").shuffle(indices)
         return indices
 

@@ -21,7 +21,7 @@ from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-from tfdist.compat import coordination, epoch_iterator, inputs, py_dataset
+from tfdist.compat import epoch_iterator, inputs, py_dataset
 from tfdist.compat.install import replace
 
 
@@ -116,7 +116,7 @@ def _check_data(original):
             original(self, distribute_strategy, *args, **kwargs)
         if isinstance(self.data_adapter, ArrayDataAdapter):
             inputs.set_length(self._distributed_dataset, self._num_batches)
-        py_dataset.agree_on_order(self.data_adapter, coordination.global_seed())
+        py_dataset.agree_on_order(self.data_adapter)
         try:
             batch_size = self.data_adapter.batch_size
         except AttributeError:  # of a dataset that the user has distributed
