@@ -36,7 +36,7 @@ def test_it_is_an_archive_that_numpy_and_json_read(files):
 def test_names_are_in_the_order_of_training():
     names = [name_of(step, phase) for step in (7, 120) for phase in ("step", "epoch", "end")]
     assert names[1] == "step-00000007-epoch"
-    assert sorted(names[::-1], key=age_of) == names
+    assert sorted(set(names), key=age_of) == names
     assert age_of("step-7") is None and age_of("notes") is None
 
 

@@ -32,7 +32,7 @@ def read_epoch(iterator):
     """The batches of one epoch, as `fit` reads them: first numbers, by (begin, end)."""
     found = []
     try:
-        for begin, end, batches in iterator:
+        for begin, _, batches in iterator:
             found.append((begin, [float(b[0][0, 0]) for b in take(iterator, batches)]))
             if not found[-1][1]:
                 found.pop()

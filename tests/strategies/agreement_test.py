@@ -154,3 +154,22 @@ def test_the_timeout_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("TFDIST_TIMEOUT", "0.2")
     outcomes = on_workers(lambda index: agree(index, timeout=None), [0, 1])
     assert "worker 2 (host2:1) did not come to `fit` within 0.2 s" in only_error(outcomes)[1]
+
+
+def test_exchange_returns_what_each_worker_said():
+    said = {}
+
+    def program(index):
+        said[index] = agreement.exchange("saving", {"number": index}, index, ADDRESSES, DEADLINE_S)
+
+    assert set(on_workers(program).values()) == {None}
+    assert all([one["number"] for one in said[index]] == [0, 1, 2] for index in range(3))
+
+
+def test_exchange_between_workers_that_do_different_things_fails_on_all():
+    def program(index):
+        what = "saving" if index else "a barrier"
+        agreement.exchange(what, {}, index, ADDRESSES, DEADLINE_S)
+
+    for error in on_workers(program).values():
+        assert "what is saving there and a barrier on the chief" in str(error)

@@ -110,7 +110,11 @@ class WorkerFiles:
             BrokenFile: it is not whole.
         """
         try:
-            with np.load(self.path(name), allow_pickle=False) as archive:
+            # NumPy would leave the file of a broken archive open.
+            with (
+                open(self.path(name), "rb") as file,
+                np.load(file, allow_pickle=False) as archive,
+            ):
                 arrays = {key: archive[key] for key in archive.files}
             header = json.loads(arrays.pop("header").tobytes())
         except Exception as error:  # a broken archive ends in errors of many types
