@@ -28,7 +28,7 @@ def _way_of_weights(policy, optimizer):
         found |= {f"length {i}": np.log(np.linalg.norm(way)) for i, way in enumerate(ways)}
         found["dtype"] = float(model.compute_dtype == policy.removeprefix("mixed_"))
         scale = getattr(model.optimizer, "dynamic_scale", None)
-        return {**found, "scale": 1.0 if scale is None else float(scale)}
+        return {**found, "scale": 1.0 if scale is None else float(keras.ops.convert_to_numpy(scale))}
     finally:
         keras.config.set_dtype_policy(before)
 
