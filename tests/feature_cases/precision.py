@@ -27,8 +27,9 @@ def _way_of_weights(policy, optimizer):
         found = {f"weight {i}": way / np.linalg.norm(way) for i, way in enumerate(ways)}
         found |= {f"length {i}": np.log(np.linalg.norm(way)) for i, way in enumerate(ways)}
         found["dtype"] = float(model.compute_dtype == policy.removeprefix("mixed_"))
-        scale = getattr(model.optimizer, "dynamic_scale", None)
-        return {**found, "scale": 1.0 if scale is None else float(scale)}
+        if hasattr(model.optimizer, "dynamic_scale"):
+            found["scale"] = float(keras.ops.convert_to_numpy(model.optimizer.dynamic_scale))
+        return found
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -32,7 +32,7 @@ def learning_rate_schedule():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 14)
     model = small_model(optimizer=keras.optimizers.SGD(schedule))
     found = fit(model)
-    return {**found, "steps": float(model.optimizer.iterations)}
+    return {**found, "steps": float(keras.ops.convert_to_numpy(model.optimizer.iterations))}
 
 
 @feature
