@@ -50,8 +50,15 @@ def names(directory):
     return WorkerFiles(directory, 0).names()
 
 
-@pytest.mark.parametrize("data", cases.DATA)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "data"),
+    [
+        # What data is read is the same thing on replicas, where all of it takes minutes.
+        pytest.param(strategy, data, marks=[pytest.mark.slow] * (i > 0 and data != "arrays"))
+        for i, strategy in enumerate(STRATEGIES)
+        for data in cases.DATA
+    ],
+)
 def test_a_resumed_training_ends_with_the_bits_of_an_uninterrupted_one(tmp_path, strategy, data):
     strategy = STRATEGIES[strategy]()
     expected = cases.train(tmp_path / "whole", strategy, data)
@@ -76,7 +83,9 @@ def test_a_checkpoint_changes_no_number(tmp_path):
     assert weights == with_checkpoints["bits"][: len(weights)]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", ["no strategy", pytest.param("mirrored x2", marks=pytest.mark.slow)]
+)
 def test_executions_of_several_steps(tmp_path, strategy):
     strategy = STRATEGIES[strategy]()
     expected = cases.train(tmp_path / "whole", strategy, steps_per_execution=3)
