@@ -5,7 +5,8 @@
 The transformer has 2.9 M parameters (`transformer/sizes.py`), eight sequences a
 worker, Adam, float32; each process has one core. All sides run in turn, `--rounds`
 times; a figure is the median over the rounds of the median over 40 steps. Prints
-Markdown tables and appends one JSON line a run to `results/step_time.jsonl`.
+Markdown tables, appends one JSON line a run to `results/step_time.jsonl` and draws
+`results/step_time.svg`.
 
 PyTorch comes with the extra `bench`; without it its sides are left out.
 """
@@ -129,6 +130,26 @@ def print_tables(found):
         ratio(f"scaling efficiency, {two}", one, two)
 
 
+def plot(found):
+    """Draws the steps' times into `results/step_time.svg`, where matplotlib is installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    names = list(reversed(found))
+    colors = ["tab:blue" if name.startswith("tfdist") else "lightgray" for name in names]
+    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(names) + 0.8), layout="constrained")
+    bars = axes.barh(names, [found[name]["step_ms"] for name in names], color=colors)
+    axes.bar_label(bars, fmt="%.0f ms", padding=3)
+    axes.set_xlabel("a training step, ms (eight sequences a worker); shorter is better")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.1)
+    figure.savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -149,7 +170,9 @@ def main():
             with open(RESULTS, "a") as file:
                 row = {"side": name, "time": time.strftime("%Y-%m-%d %H:%M"), **rows[name][-1]}
                 file.write(json.dumps(row) + "\n")
-    print_tables({name: medians(found) for name, found in rows.items()})
+    found = {name: medians(results) for name, results in rows.items()}
+    print_tables(found)
+    plot(found)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self._resumed.name is not None:
             data.check_seeds(self._data_seeds, self._resumed.header["data seeds"])
             self._state = decode(self._resumed.header["state"], self._resumed.arrays)
-        seed_before = coordination.global_seed()
+        seed_before = coordination.global_seed(), coordination.seed_was_chosen()
         self._set_seeds()
         epoch_iterator.expect(model, self._note_data)
         try:
@@ -131,8 +131,7 @@ class Checkpoint(keras.callbacks.Callback):
             self._end()
         finally:
             epoch_iterator.forget(model)
-            if coordination.global_seed() != seed_before:
-                tf.random.set_seed(seed_before)
+            _set_seed(*seed_before)
             self._resumed = self._state = self._data = self._callbacks = None
 
     def _strategy_of(self, model):
@@ -170,16 +169,14 @@ class Checkpoint(keras.callbacks.Callback):
     def _set_seeds(self):
         """Makes what is random begin as it did when the training began."""
         if self._state is not None:
-            seed, self._random_at_fit = self._state["seed"], self._state["random at fit"]
+            self._seed, self._random_at_fit = self._state["seed"], self._state["random at fit"]
             python_state.set_random_state(self._random_at_fit)
         else:
-            seed = coordination.global_seed()
-            if seed is None:
-                seed = uuid.uuid4().int % 2**31
+            self._seed = [coordination.global_seed(), coordination.seed_was_chosen()]
+            if self._seed[0] is None:
+                self._seed = [uuid.uuid4().int % 2**31, True]
             self._random_at_fit = python_state.random_state()
-        self._seed = seed
-        if coordination.global_seed() != seed:
-            tf.random.set_seed(seed)
+        _set_seed(*self._seed)
 
     def _note_data(self, iterator):
         self._data = iterator
@@ -340,3 +337,13 @@ class Checkpoint(keras.callbacks.Callback):
     def _exchange(self, what, facts):
         exchange = getattr(self._strategy, "exchange", None)
         return exchange(what, facts) if exchange else [facts]
+
+
+def _set_seed(seed, was_chosen):
+    """Sets TensorFlow's seed, unless it is in force already."""
+    if (coordination.global_seed(), coordination.seed_was_chosen()) == (seed, was_chosen):
+        return
+    if was_chosen:
+        coordination.choose_seed(seed)
+    else:
+        tf.random.set_seed(seed)

@@ -10,6 +10,8 @@ with deadlines; none of them is public.
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+_chosen = None  # what `seeding` was at the last `choose_seed`
+
 
 def eager_context_started():
     """Whether TensorFlow has run anything yet, after which no server can be set up."""
@@ -29,6 +31,18 @@ def global_seed():
 def seeding():
     """An object that is another one after each `tf.random.set_seed`."""
     return context.context()._rng
+
+
+def choose_seed(seed):
+    """Sets TensorFlow's seed where the user has set none."""
+    global _chosen
+    tf.random.set_seed(seed)
+    _chosen = seeding()
+
+
+def seed_was_chosen():
+    """Whether the seed in force is one of `choose_seed`."""
+    return _chosen is not None and _chosen is seeding()
 
 
 def put(key, value):

@@ -50,7 +50,7 @@ def agree_on_order(adapter):
     """
     if not isinstance(adapter, PyDatasetAdapter) or adapter.num_batches is None:
         return
-    order = Order(_seed_of_call() if adapter.shuffle else None)
+    order = Order(seed_of_call() if adapter.shuffle else None)
     enqueued, adapter.enqueuer = adapter.enqueuer is not None, None
 
     def batches():
@@ -62,7 +62,7 @@ def agree_on_order(adapter):
     adapter._finite_generator = batches
 
 
-def _seed_of_call():
+def seed_of_call():
     """Another seed for each call since `tf.random.set_seed`; not reproducible without one."""
     seed = coordination.global_seed()
     if seed is None:

@@ -21,7 +21,7 @@ from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-from tfdist.compat import epoch_iterator, inputs, py_dataset
+from tfdist.compat import array_order, epoch_iterator, inputs, py_dataset
 from tfdist.compat.install import replace
 
 
@@ -107,13 +107,16 @@ def _checked(method, original):
 def _check_data(original):
     @functools.wraps(original)
     def __init__(self, distribute_strategy=None, *args, **kwargs):
-        if not getattr(distribute_strategy, "is_tfdist", False):
-            original(self, distribute_strategy, *args, **kwargs)
-            return
+        with array_order.shuffling() as order:
+            if not getattr(distribute_strategy, "is_tfdist", False):
+                original(self, distribute_strategy, *args, **kwargs)
+                order(self.data_adapter)
+                return
+            with distribute_strategy.distributing_for_keras():
+                original(self, distribute_strategy, *args, **kwargs)
+            order(self.data_adapter)
         from tfdist.strategies import checks
 
-        with distribute_strategy.distributing_for_keras():
-            original(self, distribute_strategy, *args, **kwargs)
         if isinstance(self.data_adapter, ArrayDataAdapter):
             inputs.set_length(self._distributed_dataset, self._num_batches)
         py_dataset.agree_on_order(self.data_adapter)

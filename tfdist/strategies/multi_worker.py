@@ -199,5 +199,5 @@ def _join(cluster):
     facts = handshake.meet(cluster.addresses, cluster.index, {**versions, "seed": seed})
     if coordination.global_seed() is None:
         # Without a seed each worker would shuffle in an order of its own.
-        tf.random.set_seed(facts["seed"])
+        coordination.choose_seed(facts["seed"])
     _joined = cluster
