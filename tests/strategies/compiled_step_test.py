@@ -74,6 +74,22 @@ def test_replicas(compiled_functions, steps_per_execution, optimizer):
     assert_same(found, plain)
 
 
+def test_dense_gradients_in_single_precision():
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+    def train_dense(strategy=None, **compile):
+        with strategy.scope() if strategy else tf.distribute.get_strategy().scope():
+            keras.utils.set_random_seed(1)
+            model = keras.Sequential([keras.Input((5,)), layers.Dense(3), layers.Dense(1)])
+            model.compile(keras.optimizers.SGD(0.01), "mse", **compile)
+        model.fit(X, Y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
+        return model.get_weights()
+
+    for found, expected in zip(train_dense(two_cpus(), jit_compile=True), train_dense()):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_one_replica(compiled_functions):
     found = train(tfdist.MirroredStrategy(["CPU:0"]), jit_compile=True)
     assert compiled_functions

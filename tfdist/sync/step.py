@@ -144,7 +144,9 @@ class KerasStep(Step):
             return apply(gradients)
         # XLA knows no sparse ones; optimizers with momenta make them dense anyway.
         dense = [tf.convert_to_tensor(g) if g is not None else None for g in gradients]
-        return tf.function(apply, jit_compile=True, autograph=False)(dense)
+        # A closure: TensorFlow would take what a `partial` holds for arguments.
+        compiled = tf.function(lambda dense: apply(dense), jit_compile=True, autograph=False)
+        return compiled(dense)
 
     def collect_update(self, optimizer, gradients, variables):
         """Takes what `optimizer.apply` was called with."""
