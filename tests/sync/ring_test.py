@@ -109,6 +109,26 @@ def test_a_worker_that_is_lost_is_named():
     assert isinstance(third, ConnectionResetError)
 
 
+def test_a_worker_that_ends_after_another_is_not_blamed_alone():
+    ended = threading.Event()
+
+    def program(ring):
+        if ring.index == 1:
+            return None  # closes its connections
+        if ring.index == 2:
+            try:
+                return ring.all_reduce([np.ones(3)])
+            finally:
+                ring.close()  # as a worker that fails for the loss of another
+                ended.set()
+        assert ended.wait(30)
+        return ring.all_reduce([np.ones(3)])
+
+    first, _, _ = on_workers(3, program)
+    assert isinstance(first, ConnectionResetError)
+    assert "worker 1 was lost" in str(first) and "worker 2 was lost" in str(first)
+
+
 def test_another_call_is_noticed():
     def program(ring):
         return ring.all_reduce([np.ones(4 if ring.index else 3)])

@@ -35,6 +35,9 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes aligned arrays over without a copy
 _DIRECT_BYTES = 64 * 2**10  # messages up to this size take the way of least latency
 _CHUNK_BYTES = 2**20  # for one call of send
 _POLL_S = 1.0
+_ENDING_S = 0.1  # a process that ends closes its connections one after the other
+# macOS and Windows have no POLLRDHUP: there, a peer that closed may be found later.
+_HANGS_UP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 _HEADER = struct.Struct("<4sIQI")
 _MAGIC = b"tfd1"
 
@@ -235,7 +238,20 @@ class Ring:
         return progress
 
     def _lost(self, peer, why):
-        return ConnectionResetError(f"{self._names[peer]} was lost: {why}")
+        # Whoever loses a worker ends soon, too: name all that are gone, or the
+        # second of them would be blamed for the first.
+        gone = dict.fromkeys(self._closed(), "it closed the connection") | {peer: why}
+        lost = "; ".join(f"{self._names[p]} was lost: {why}" for p, why in sorted(gone.items()))
+        return ConnectionResetError(lost)
+
+    def _closed(self):
+        """The peers that have closed their connections, whatever they sent before."""
+        time.sleep(_ENDING_S)
+        poll, peers = select.poll(), {}
+        for peer, socket in self._sockets.items():
+            peers[socket.fileno()] = peer
+            poll.register(socket, _HANGS_UP)
+        return [peers[descriptor] for descriptor, events in poll.poll(0) if events & _HANGS_UP]
 
     def _check_patience(self, last_news, peers):
         names = ", ".join(self._names[peer] for peer in sorted(peers))
