@@ -59,7 +59,10 @@ class Algorithm:
         return tf.constant(False)
 
     def average(self, state, variables, communicator):
-        """Assigns `variables` the average model; changes no state."""
+        """Assigns `variables` the average model; changes no state.
+
+        Called only where replicas may differ, see `agrees_at`.
+        """
 
     def agrees_at(self, step):
         """Whether replicas hold the same variables after `step` steps; a Python bool."""
