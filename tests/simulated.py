@@ -23,7 +23,6 @@ class SimulatedCommunicator:
     Attributes:
         num_replicas: how many replicas take part.
         replica: this replica's index.
-        examples: scalar float32 tensor, set by whoever steps.
         messages: for each call of `all_reduce` so far, the dtypes it was given.
     """
 
@@ -31,7 +30,6 @@ class SimulatedCommunicator:
         self.num_replicas = len(meeting.values)
         self.replica = replica
         self.messages = meeting.messages
-        self.examples = None
         self._meeting = meeting
 
     def all_reduce(self, values):
@@ -45,25 +43,6 @@ class SimulatedCommunicator:
         meeting.barrier.wait(DEADLINE_S)  # all have looked before anyone lays down the next
         assert len({len(each) for each in everyone}) == 1, "replicas sent different numbers"
         return [_sum(each) for each in zip(*everyone)]
-
-    @property
-    def replica_id(self):
-        return tf.constant(self.replica)
-
-    def group_sum(self, values, groups):
-        everyone = self._everyones([*values, tf.convert_to_tensor(groups)])
-        groups = everyone[0][-1].numpy()
-        assert all((each[-1].numpy() == groups).all() for each in everyone), "different groups"
-        members = np.flatnonzero(groups == groups[self.replica])
-        return [_sum(each) for each in zip(*[everyone[member][:-1] for member in members])]
-
-    def _everyones(self, values):
-        meeting = self._meeting
-        meeting.values[self.replica] = values
-        meeting.barrier.wait(DEADLINE_S)
-        everyone = list(meeting.values)
-        meeting.barrier.wait(DEADLINE_S)
-        return everyone
 
 
 def _sum(values):
