@@ -3,7 +3,13 @@
 import importlib
 
 # public name -> the module that defines it
-_NAMES = {"Checkpoint": "tfdist.callbacks.checkpoint"}
+_NAMES = {
+    "Checkpoint": "tfdist.callbacks.checkpoint",
+    "SyncSGD": "tfdist.callbacks.sync_sgd",
+    "LocalSGD": "tfdist.callbacks.local_sgd",
+    "DiLoCo": "tfdist.callbacks.diloco",
+    "PartialSync": "tfdist.callbacks.partial_sync",
+}
 
 __all__ = [*_NAMES]
 

@@ -13,6 +13,7 @@ Limits: what is promised, and for which data, is in the docstring of `Checkpoint
 """
 
 import contextlib
+import json
 import uuid
 import warnings
 
@@ -21,6 +22,7 @@ import tensorflow as tf
 
 import tfdist
 from tfdist import compat
+from tfdist.callbacks.gradient_sync import GradientSyncCallback
 from tfdist.checkpointing import choice, data, python_state, variables
 from tfdist.checkpointing.encoding import decode, encode
 from tfdist.checkpointing.files import FORMAT, WorkerFiles, name_of
@@ -81,6 +83,8 @@ class Checkpoint(keras.callbacks.Callback):
         OSError: a checkpoint could not be written, with `on_write_error="stop"`.
     """
 
+    stands_outermost = True  # a gradient-sync callback has averaged when the end is saved
+
     def __init__(self, directory, every_steps=None, max_to_keep=2, on_write_error="warn"):
         super().__init__()
         if every_steps is not None and (int(every_steps) != every_steps or every_steps < 1):
@@ -112,6 +116,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._arguments = arguments
         self._strategy = self._strategy_of(model)
         self._callbacks = self._come_last(arguments)
+        self._algorithm = _algorithm_of(self._callbacks)
         self._data_seeds = data.check(arguments)
         self._worker = getattr(self._strategy, "worker_index", 0)
         self._files = WorkerFiles(self.directory, self._worker)
@@ -194,7 +199,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._shape = data.shape_of(self._data, self._arguments, self.model.steps_per_execution)
         if self._state is not None:
             header = self._resumed.header
-            variables.make_ready(self.model, self._strategy, header["structure"])
+            variables.make_ready(self.model, self._strategy, header["structure"], self._sync())
             data.check_shape(self._shape, header["data"])
         self._files.remove_newer(self._resumed.name)
         if self._state is not None:
@@ -271,7 +276,13 @@ class Checkpoint(keras.callbacks.Callback):
             self._resumed.arrays,
             self._resumed.header["dtypes"],
             self._worker == 0,
+            self._sync(),
         )
+
+    def _sync(self):
+        """The `GradientSync` of this `fit`, or None."""
+        of = getattr(self._strategy, "gradient_sync_of", None)
+        return of and of(self.model)
 
     def _facts(self):
         """What a checkpoint of this training says of itself."""
@@ -282,10 +293,13 @@ class Checkpoint(keras.callbacks.Callback):
             "keras": keras.__version__,
             "workers": getattr(self._strategy, "num_workers", 1),
             "replicas": self._strategy.num_replicas_in_sync,
+            "gradient sync": self._algorithm,
         }
 
     def _save(self, phase):
-        arrays, dtypes = variables.read(self.model, self._strategy, self._worker == 0)
+        sync = self._sync()
+        with sync.showing_own() if sync is not None else contextlib.nullcontext():
+            arrays, dtypes = variables.read(self.model, self._strategy, self._worker == 0, sync)
         state = {
             "epoch": self._epoch,
             "step": self._step,
@@ -309,7 +323,7 @@ class Checkpoint(keras.callbacks.Callback):
             "epoch": self._epoch,
             "stopped": self._stopped,
             "state": encode(state, arrays),
-            "structure": variables.structure_of(self.model),
+            "structure": variables.structure_of(self.model, sync),
             "dtypes": dtypes,
             "data": self._shape,
             "data seeds": self._data_seeds,
@@ -337,6 +351,12 @@ class Checkpoint(keras.callbacks.Callback):
     def _exchange(self, what, facts):
         exchange = getattr(self._strategy, "exchange", None)
         return exchange(what, facts) if exchange else [facts]
+
+
+def _algorithm_of(callbacks):
+    """The gradient-sync callback among `callbacks`, as text; None for plain all-reduce."""
+    found = [one for one in callbacks if isinstance(one, GradientSyncCallback)]
+    return f"{type(found[0]).__name__} {json.dumps(found[0].get_config())}" if found else None
 
 
 def _set_seed(seed, was_chosen):

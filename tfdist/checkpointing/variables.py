@@ -1,8 +1,9 @@
 """The variables of a training: which there are, their bits, and how they come back.
 
 A variable that replicas hold in common is written by the chief and sent to all.
-One that each replica keeps for itself (a metric's sums) is written by its worker,
-replica by replica: a sum over replicas would round differently when it goes on.
+One that each replica keeps for itself is written by its worker, replica by replica:
+a metric's sums (a sum over replicas would round differently when it goes on), and
+everything while a gradient-sync algorithm lets replicas go their own ways.
 """
 
 import keras
@@ -28,8 +29,12 @@ def optimizers_of(model):
     return dict(found.values())
 
 
-def groups_of(model):
+def groups_of(model, sync=None):
     """The distributed variables of a training.
+
+    Args:
+        model: the Keras model.
+        sync: the `GradientSync` of this `fit`, or None.
 
     Returns:
         A dict of lists of variables, by what they belong to; the same order in
@@ -47,10 +52,12 @@ def groups_of(model):
         new = [v for v in variables if id(v) not in seen]
         seen |= {id(v) for v in new}
         distributed[name] = [v.value for v in new]
+    if sync is not None:
+        distributed["gradient sync"] = sync.state_variables()
     return distributed
 
 
-def structure_of(model):
+def structure_of(model, sync=None):
     """What must be equal for a checkpoint to fit a model, and how to build its optimizers.
 
     Returns:
@@ -64,11 +71,11 @@ def structure_of(model):
             "class": type(optimizer).__name__,
             "optimizes": [places[id(v)] for v in optimized if id(v) in places],
         }
-    variables = {name: describe(group) for name, group in groups_of(model).items()}
+    variables = {name: describe(group) for name, group in groups_of(model, sync).items()}
     return {"variables": variables, "optimizers": optimizers}
 
 
-def make_ready(model, strategy, structure):
+def make_ready(model, strategy, structure, sync=None):
     """Builds what a checkpoint with this `structure` holds and the model has not built yet.
 
     Raises:
@@ -87,7 +94,7 @@ def make_ready(model, strategy, structure):
         if not optimizer.built and len(variables) > max(theirs["optimizes"], default=-1):
             with strategy.scope():
                 optimizer.build([variables[place] for place in theirs["optimizes"]])
-    mine = {name: describe(group) for name, group in groups_of(model).items()}
+    mine = {name: describe(group) for name, group in groups_of(model, sync).items()}
     for name, theirs in structure["variables"].items():
         _compare(name, mine.get(name, []), theirs)
 
@@ -112,15 +119,18 @@ def _another_model(difference):
     )
 
 
-def read(model, strategy, is_chief):
+def read(model, strategy, is_chief, sync=None):
     """The bits of all variables that this worker writes.
 
     Returns:
         `(arrays, dtypes)`: dicts of NumPy arrays and of dtypes' names, by name.
     """
     arrays = {}
-    for name, variable in _numbered(model):
-        if engine.is_sync_on_read(variable):
+    apart = sync is not None and sync.algorithm.local
+    for name, variable in _numbered(model, sync):
+        # The state of an algorithm that keeps replicas equal may differ, too: residuals.
+        own = apart or name.startswith("gradient sync")
+        if own or engine.is_sync_on_read(variable):
             for replica, component in enumerate(engine.local_components(variable)):
                 arrays[f"{name} replica {replica}"] = component.numpy()
             copy = global_copy(variable)
@@ -131,7 +141,7 @@ def read(model, strategy, is_chief):
     return arrays, {name: array.dtype.name for name, array in arrays.items()}
 
 
-def restore(model, strategy, arrays, dtypes, is_chief):
+def restore(model, strategy, arrays, dtypes, is_chief, sync=None):
     """Gives all variables the bits that `read` returned. All workers must call it.
 
     Args:
@@ -140,6 +150,7 @@ def restore(model, strategy, arrays, dtypes, is_chief):
         arrays: dict of NumPy arrays, of this worker's file.
         dtypes: dict of names of dtypes.
         is_chief: bool; the chief's arrays hold what replicas have in common.
+        sync: the `GradientSync` of this `fit`, or None.
     """
     several = getattr(strategy, "num_workers", 1) > 1
     if several:
@@ -148,13 +159,15 @@ def restore(model, strategy, arrays, dtypes, is_chief):
         keep_global_copies(strategy, model)
         strategy.synchronize_new_variables()
     common = {}
-    for name, variable in _numbered(model):
-        if engine.is_sync_on_read(variable):
+    for name, variable in _numbered(model, sync):
+        if f"{name} replica 0" in arrays:
             for replica, component in enumerate(engine.local_components(variable)):
                 part = f"{name} replica {replica}"
                 component.assign(with_dtype(arrays[part], dtypes[part]))
-            if several:
+            if several and global_copy(variable) is not None:
                 common[f"{name} global"] = global_copy(variable)
+        elif name.startswith("gradient sync"):
+            continue  # written when `fit` had ended, and the algorithm was gone
         else:
             common[name] = variable
     if is_chief:
@@ -167,7 +180,7 @@ def restore(model, strategy, arrays, dtypes, is_chief):
             send_to_all(strategy, list(common.values()))
 
 
-def _numbered(model):
-    for group, variables in groups_of(model).items():
+def _numbered(model, sync):
+    for group, variables in groups_of(model, sync).items():
         for place, variable in enumerate(variables):
             yield f"{group} {place}", variable

@@ -8,9 +8,11 @@ clipped and accumulated them on each replica by itself, so clipping sees a
 replica's gradient where it must see the global one. No hook stands in front.
 """
 
+import contextlib
 import functools
 import threading
 
+import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
@@ -28,9 +30,27 @@ def install():
     replace(TFOptimizer, "_all_reduce_sum_gradients", _skip_if_reduced)
 
 
+@contextlib.contextmanager
+def reduced_already():
+    """Optimizers that are applied inside take their gradients as they are."""
+    before = getattr(_applying, "depth", 0)
+    _applying.depth = before + 1
+    try:
+        yield
+    finally:
+        _applying.depth = before
+
+
 def applying():
     """True while an optimizer's `apply` runs on this thread."""
     return getattr(_applying, "depth", 0) > 0
+
+
+def loss_scale(optimizer):
+    """Scalar tensor that the loss was multiplied with; None for none."""
+    if isinstance(optimizer, LossScaleOptimizer):
+        return tf.convert_to_tensor(optimizer.dynamic_scale.value)
+    return getattr(optimizer, "loss_scale_factor", None)
 
 
 def _reduce_before_apply(original):

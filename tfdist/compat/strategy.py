@@ -12,6 +12,8 @@ Why:
 - TensorFlow broadcasts each variable's first value over the network when it is
   created; workers whose models differ then wait for each other for ever.
   tfdist compares all variables first and sends them in one message.
+- `CollectiveAllReduce._launchers` with their `_all_gather`, and
+  `ReplicaContext._replica_id`: the public all-gather cannot stand in a condition.
 - Strategies of one process number their collectives alike, and the second one's
   first collective is taken for a retry of the first one's: it fails.
 """
@@ -94,6 +96,23 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
     extended._create_variable = _create_variable
     extended._get_variable_creator_initial_value = _initial_value
     extended._replica_ctx_all_reduce = _replica_ctx_all_reduce
+
+
+def all_gather(strategy, value, options):
+    """Stacks `value`, of one shape on all replicas, by TensorFlow's collectives.
+
+    `tf.distribute.ReplicaContext.all_gather` asks for shapes first and leaves the
+    replica context, which a condition does not allow.
+
+    Returns:
+        A tensor of shape `(replicas, *shape)`; None where the strategy has no such
+        collectives (one of the user's `cross_device_ops`).
+    """
+    ops = getattr(strategy.extended, "_cross_device_ops", None)
+    if not isinstance(ops, cross_device_ops.CollectiveAllReduce):
+        return None
+    launcher = ops._launchers[tf.distribute.get_replica_context()._replica_id]
+    return launcher._all_gather(value[tf.newaxis], options)
 
 
 def local_device_count():

@@ -2,7 +2,7 @@
 
 Needs: `TensorFlowTrainer.make_train_function`, `.make_test_function`,
 `.make_predict_function`, `.fit`, `.evaluate`, `.predict` (public, replaced for
-every model), `._maybe_symbolic_build`, `._autoconvert_optionals`,
+every model), `._maybe_symbolic_build`, `._get_metrics_result_or_logs`, `._autoconvert_optionals`,
 `Model._distribute_strategy`, `Model._compile_metrics` with its `_user_metrics` and
 `_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`, `._num_batches` and
 `.data_adapter`, and `ArrayDataAdapter`, to tell arrays, whose length is sure, from what
@@ -31,6 +31,7 @@ def install():
     for method in ("fit", "evaluate", "predict"):
         replace(TensorFlowTrainer, method, functools.partial(_checked, method))
     replace(TensorFlowTrainer, "_maybe_symbolic_build", _build_without_data)
+    replace(TensorFlowTrainer, "_get_metrics_result_or_logs", _after_the_steps)
     replace(TFEpochIterator, "__init__", _check_data)
 
 
@@ -127,6 +128,21 @@ def _check_data(original):
         checks.before_epochs(distribute_strategy, self._num_batches, batch_size)
 
     return __init__
+
+
+def _after_the_steps(original):
+    """Where the steps of an epoch of `fit` have ended, a gradient-sync algorithm has work."""
+
+    def _get_metrics_result_or_logs(self, logs):
+        strategy = strategy_of(self)
+        sync = strategy and strategy.gradient_sync_of(self)
+        if not sync or not isinstance(logs, dict) or not logs.keys() >= sync.traffic().keys():
+            return original(self, logs)  # `evaluate` ends with it, too
+        sync.end_of_epoch()
+        theirs = {name: value for name, value in logs.items() if name not in sync.traffic()}
+        return {**original(self, theirs), **sync.traffic()}
+
+    return _get_metrics_result_or_logs
 
 
 def _build_without_data(original):

@@ -2,7 +2,8 @@
 
 Needs: `SeedGenerator` states behind `keras.random` without a seed
 (`global_state`, `seed_generator.global_seed_generator`), the counters of
-`ModelCheckpoint`, `BaseOptimizer._trainable_variables`, and the name of
+`ModelCheckpoint`, `BaseOptimizer._trainable_variables` and
+`._model_variables_moving_average`, and the name of
 TensorFlow's strategy without replicas.
 Why: without them a resumed training draws other random numbers, saves models at
 other steps, or has an optimizer without its momenta.
@@ -36,6 +37,12 @@ def global_seed_state(create=False):
 def optimized_variables(optimizer):
     """The variables that a built optimizer was built with."""
     return list(optimizer._trainable_variables)
+
+
+def averaged_variables(optimizer):
+    """The moving averages of the model's variables that an optimizer keeps; [] for none."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(optimizer._model_variables_moving_average) if optimizer.use_ema else []
 
 
 def is_single_device(strategy):

@@ -1,6 +1,7 @@
 """What tfdist's strategies add to their `tf.distribute` namesakes."""
 
 import contextlib
+import functools
 
 import tensorflow as tf
 
@@ -26,6 +27,7 @@ class KerasStrategy:
     """
 
     is_tfdist = True
+    ring = None  # the workers' own connections, where there are any
 
     def _adopt_engine(self, communication_options=None, sum_over_workers=None):
         compat.install()
@@ -34,6 +36,7 @@ class KerasStrategy:
         self._communication_options = communication_options
         self.next_call = None  # what `checks` found out about the Keras call that begins
         self._distributes_for_keras = False
+        self._gradient_syncs = {}  # by id of the model in whose `fit` they are
         engine.adopt(self, self._note_variable, self._note_collective, sum_over_workers)
 
     # -- replicas -----------------------------------------------------------
@@ -48,9 +51,20 @@ class KerasStrategy:
         """Whether this is the worker that writes files and progress bars."""
         return self.worker_index == 0
 
-    def communicator(self):
-        """Collectives for the replica whose context is active."""
-        return ReplicaCommunicator(self.num_replicas_in_sync, self._communication_options)
+    def communicator(self, traffic=None):
+        """Collectives for the replica whose context is active.
+
+        Args:
+            traffic: a `tfdist.sync.communicator.Traffic` that counts them, or None.
+        """
+        return ReplicaCommunicator(
+            self.num_replicas_in_sync,
+            self._communication_options,
+            self.replica_id(),
+            self.ring,
+            functools.partial(engine.all_gather, self),
+            traffic,
+        )
 
     def replica_id(self):
         """This replica's index among all, a scalar int tensor; None for a single replica."""
@@ -142,6 +156,19 @@ class KerasStrategy:
         """The step function of `model`; `kind` is "train", "test" or "predict"."""
         return _KERAS_FUNCTIONS[kind](self, model)
 
+    @contextlib.contextmanager
+    def synchronizing_gradients(self, model, sync):
+        """The `fit` of `model` inside agrees by `sync`, a `GradientSync`."""
+        self._gradient_syncs[id(model)] = sync
+        try:
+            yield
+        finally:
+            del self._gradient_syncs[id(model)]
+
+    def gradient_sync_of(self, model):
+        """The `GradientSync` of the present `fit` of `model`; None for plain all-reduce."""
+        return self._gradient_syncs.get(id(model))
+
     def gather_in_order(self, value):
         """Concatenates each replica's rows, in the order of the input; on all workers."""
         if self.num_replicas_in_sync == 1:
@@ -182,6 +209,9 @@ class KerasStrategy:
 
     def synchronize_new_variables(self):
         """Gives variables made since the last call the chief's values, on all workers."""
+
+    def renew(self, variables):
+        """Treats distributed variables as new ones: the chief's values are sent when next used."""
 
     def _note_variable(self, variable):
         pass

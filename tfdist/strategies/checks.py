@@ -19,7 +19,8 @@ def around(method, model, arguments):
 
     A callback with a method `around_fit(model, arguments)`, which returns a context
     manager, stands around `fit` as a whole: before the data is looked at, and after
-    the last callback.
+    the last callback. One with a true attribute `stands_outermost` stands around the
+    others: what they do at the end is done when its own end begins.
 
     Args:
         method: "fit", "evaluate" or "predict".
@@ -31,10 +32,14 @@ def around(method, model, arguments):
     else:
         before(method, model, arguments)
     with contextlib.ExitStack() as stack:
-        for callback in callbacks_of(arguments) if method == "fit" else ():
+        for callback in _outermost_first(callbacks_of(arguments)) if method == "fit" else ():
             if hasattr(callback, "around_fit"):
                 stack.enter_context(callback.around_fit(model, arguments))
         yield
+
+
+def _outermost_first(callbacks):
+    return sorted(callbacks, key=lambda one: not getattr(one, "stands_outermost", False))
 
 
 def callbacks_of(arguments):

@@ -21,7 +21,7 @@ from tfdist.sync.step import KerasStep
 
 def make_train_function(strategy, model):
     """The function that `fit` calls with an iterator for each execution."""
-    return _make_step_function(strategy, model, model.train_step)
+    return _make_step_function(strategy, model, model.train_step, strategy.gradient_sync_of(model))
 
 
 def make_test_function(strategy, model):
@@ -29,7 +29,7 @@ def make_test_function(strategy, model):
     return _make_step_function(strategy, model, model.test_step)
 
 
-def _make_step_function(strategy, model, step_function):
+def _make_step_function(strategy, model, step_function, sync=None):
     step_function = autograph.convert(step_function)
     compute = compiled(model, step_function) if model.jit_compile else _uncompiled(step_function)
     without_optionals = compat_trainer.optionals_to_none(model, lambda data: data)
@@ -37,7 +37,11 @@ def _make_step_function(strategy, model, step_function):
     def replica_step(batch):
         data, examples, global_examples = unpack(batch)
         data = without_optionals(data)
-        step = KerasStep(strategy.communicator(), strategy.replica_id(), examples, global_examples)
+        if sync is None:
+            replica = strategy.communicator(), strategy.replica_id()
+            step = KerasStep(*replica, examples, global_examples)
+        else:
+            step = sync.step(examples, global_examples)
         metrics = metric_variables(model)
         with active_step.activate(step), step.keeping_if_empty(metrics):
             logs = compute(step, data)
@@ -53,10 +57,17 @@ def _make_step_function(strategy, model, step_function):
         one_step = tf.function(one_step, reduce_retracing=True)
     ever_ran = False
 
-    def function(iterator):
-        nonlocal ever_ran
+    def synchronized(iterator):
+        sync.before_steps()
+        return sync.with_traffic(function(iterator))
+
+    def begun(iterator):
         begin(strategy, model, first=not ever_ran)
         keep_global_copies(strategy, model)
+        return function(iterator) if sync is None else synchronized(iterator)
+
+    def function(iterator):
+        nonlocal ever_ran
         if inputs.ends_quietly(iterator):
             if not ever_ran:
                 _trace(many_steps, iterator)
@@ -81,7 +92,7 @@ def _make_step_function(strategy, model, step_function):
             raise StopIteration if read_before else checks.empty_dataset()
         return logs
 
-    return function
+    return begun
 
 
 def _uncompiled(step_function):

@@ -79,8 +79,8 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         engine.number_collectives_apart(self, all_workers=True)
         with engine.all_logical_cpus():
             super().__init__(cluster_resolver, communication_options)
-        self._ring = open_ring(self, communication_options)
-        sum_over_workers = self._ring and functools.partial(ring_ops.all_reduce, self._ring)
+        self.ring = open_ring(self, communication_options)
+        sum_over_workers = self.ring and functools.partial(ring_ops.all_reduce, self.ring)
         self._adopt_engine(communication_options, sum_over_workers)
         self._watchdog = Watchdog(self.worker_index, cluster.addresses, self._abort)
 
@@ -93,21 +93,23 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         facts = {**facts, "new variable": describe(variables)}
         if facts.get("method") == "fit":
             new = {id(variable) for variable in variables}
-            facts["weight"] = fingerprints(v for v in every if id(v) not in new)
+            sync = self.gradient_sync_of(model)
+            if sync is None or not sync.replicas_differ:
+                facts["weight"] = fingerprints(v for v in every if id(v) not in new)
         self._agree(f"`{facts.get('method', 'a step')}`", facts)
         with self.watching("sending variables"):
             send_to_all(self, variables)
 
     def explain(self, error, method):
         """The exception to raise instead of `error` where a worker was lost; names it."""
-        if self._ring is not None and self._ring.error is not None:
-            return explain_ring(self._ring.error, method)
+        if self.ring is not None and self.ring.error is not None:
+            return explain_ring(self.ring.error, method)
         if self.num_workers > 1:
             return explain(error, method, self.cluster)
 
     def _abort(self, message):
-        if self._ring is not None:
-            self._ring.abort(message)
+        if self.ring is not None:
+            self.ring.abort(message)
         coordination.abort_collectives(message)
 
     def watching(self, description):
@@ -129,6 +131,12 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
             self._agree("creating variables", {"new variable": describe(variables)})
             with self.watching("sending variables"):
                 send_to_all(self, variables)
+
+    def renew(self, variables):
+        known = {id(reference()) for reference in self._new_variables}
+        for variable in variables:
+            if id(variable) not in known:
+                self._note_variable(variable)
 
     def _agree(self, what, facts):
         agree(what, facts, self.worker_index, self.cluster.addresses)

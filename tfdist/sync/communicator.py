@@ -1,12 +1,20 @@
 """What replicas say to each other inside a step.
 
 One class, so that an algorithm names no transport: `ReplicaCommunicator` speaks
-through TensorFlow's collectives from a replica context. All replicas must make
+from a replica context, through the workers' own connections (`sync/ring.py`) where
+the strategy has them, else through TensorFlow's collectives. All replicas must make
 the same calls in the same order; a call that one of them leaves out makes the
-others wait until the collective's deadline.
+others wait until the deadline.
+
+Limits: through TensorFlow's collectives, `all_to_all` and `group_sum` gather from
+all replicas what only some of them need: exact, but nothing is saved on the wire.
 """
 
+import time
+
 import tensorflow as tf
+
+from tfdist.sync import ring_ops
 
 
 class ReplicaCommunicator:
@@ -16,11 +24,20 @@ class ReplicaCommunicator:
         num_replicas: how many replicas take part.
         options: `tf.distribute.experimental.CommunicationOptions`, or None for
             those of the strategy.
+        replica_id: scalar int tensor, this replica's index; None for a single one.
+        ring: the `tfdist.sync.ring.Ring` between workers of one replica each, or None.
+        gather: function of a tensor and options that stacks it over replicas through
+            TensorFlow's collectives, or returns None where it cannot.
+        traffic: a `Traffic` that counts what this replica sends, or None.
     """
 
-    def __init__(self, num_replicas, options=None):
+    def __init__(
+        self, num_replicas, options=None, replica_id=None, ring=None, gather=None, traffic=None
+    ):
         self.num_replicas = num_replicas
         self.options = options
+        self.replica_id = tf.constant(0) if replica_id is None else replica_id
+        self._ring, self._gather, self._traffic = ring, gather, traffic
 
     def all_reduce(self, values):
         """Sums each value over all replicas, in as few messages as dtypes allow.
@@ -33,18 +50,152 @@ class ReplicaCommunicator:
         Returns:
             A list of the same structure; bit-identical on all replicas.
         """
+        n = self.num_replicas
+        return self._by_dtype(values, self._all_reduce_one_dtype, 2 * (n - 1) / n)
+
+    def all_gather(self, values):
+        """Stacks each value over all replicas.
+
+        Args:
+            values: list of tensors; the same shapes and dtypes on all replicas.
+
+        Returns:
+            A list of tensors of shapes `(num_replicas, *shape)`, in their order.
+        """
+        if self.num_replicas == 1:
+            return [value[tf.newaxis] for value in values]
+        return self._by_dtype(values, self._all_gather_one_dtype, self.num_replicas - 1)
+
+    def all_to_all(self, values):
+        """Gives each replica rows of its own.
+
+        Args:
+            values: list of tensors of shapes `(num_replicas, ...)`; row i is for
+                replica i. The same shapes and dtypes on all replicas.
+
+        Returns:
+            A list of tensors like `values`, whose row i came from replica i.
+        """
+        n = self.num_replicas
+        bytes_sent = (n - 1) / n if self._ring is not None else n - 1
+        return self._by_dtype(values, self._all_to_all_one_dtype, bytes_sent)
+
+    def group_sum(self, values, groups):
+        """Sums each value over the replicas of this one's group.
+
+        Args:
+            values: list of tensors; the same shapes and dtypes on all replicas.
+            groups: int tensor of shape `(num_replicas,)`, the number of each
+                replica's group; the same on all replicas.
+
+        Returns:
+            A list like `values`; bit-identical on all replicas of a group.
+        """
+        size = tf.reduce_sum(tf.cast(groups == groups[self.replica_id], tf.float64))
+        sent = 2 * (size - 1) / size if self._ring is not None else self.num_replicas - 1
+        return self._by_dtype(values, lambda same: self._group_sum_one_dtype(same, groups), sent)
+
+    # -- one dtype: one message ---------------------------------------------------
+
+    def _by_dtype(self, values, function, bytes_sent):
+        """Calls `function` with the values of each dtype; counts what that sends.
+
+        Args:
+            bytes_sent: bytes for each byte of `values`.
+        """
         if self.num_replicas == 1 or not values:
             return list(values)
-        # A pack is one flat tensor: it has one dtype.
         by_dtype = {}
         for position, value in enumerate(values):
             by_dtype.setdefault(value.dtype, []).append(position)
-        context = tf.distribute.get_replica_context()
         results = [None] * len(values)
         for positions in by_dtype.values():
-            reduced = context.all_reduce(
-                tf.distribute.ReduceOp.SUM, [values[i] for i in positions], self.options
-            )
-            for position, value in zip(positions, reduced):
+            same = [values[position] for position in positions]
+            if self._traffic is None:
+                changed = function(same)
+            else:
+                changed = self._traffic.count(function, same, bytes_sent)
+            for position, value in zip(positions, changed):
                 results[position] = value
         return results
+
+    def _all_reduce_one_dtype(self, values):
+        # The strategy sends it through the ring, if there is one.
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, values, self.options)
+
+    def _all_gather_one_dtype(self, values):
+        if self._ring is not None:
+            return ring_ops.all_gather(self._ring, values)
+        # A pack is one flat tensor of integers: collectives know few dtypes.
+        flat, unpack = _pack(values)
+        gathered = self._gather(flat, self.options)
+        if gathered is None:
+            mine = tf.one_hot(self.replica_id, self.num_replicas, dtype=flat.dtype)
+            (gathered,) = self._all_reduce_one_dtype([mine[:, tf.newaxis] * flat])
+        return unpack(tf.reshape(gathered, [self.num_replicas, flat.shape[0]]))
+
+    def _all_to_all_one_dtype(self, values):
+        if self._ring is not None:
+            return ring_ops.all_to_all(self._ring, values)
+        return [every[:, self.replica_id] for every in self._all_gather_one_dtype(values)]
+
+    def _group_sum_one_dtype(self, values, groups):
+        if self._ring is not None:
+            return ring_ops.group_sum(self._ring, values, groups)
+        belongs = groups == groups[self.replica_id]
+        sums = []
+        for every in self._all_gather_one_dtype(values):
+            mask = tf.reshape(belongs, [-1] + [1] * (every.shape.rank - 1))
+            sums.append(tf.reduce_sum(tf.where(mask, every, tf.zeros_like(every)), axis=0))
+        return sums
+
+
+class Traffic:
+    """Counts what a replica sends through TensorFlow's collectives, and how long it takes.
+
+    Args:
+        bytes_sent: replicated float64 variable, payload by the formula of a ring.
+        seconds: replicated float64 variable.
+    """
+
+    def __init__(self, bytes_sent, seconds):
+        self._bytes_sent, self._seconds = bytes_sent, seconds
+
+    def count(self, function, values, bytes_sent):
+        """Calls `function(values)`, which sends `bytes_sent` bytes for each byte of them."""
+        flat = tf.nest.flatten(values, expand_composites=True)
+        with tf.control_dependencies(flat):
+            begin = _now()
+        results = function(values)
+        with tf.control_dependencies(tf.nest.flatten(results, expand_composites=True)):
+            self._seconds.assign_add(_now() - begin)
+        size = sum(tf.size(part, tf.int64) * part.dtype.size for part in flat)
+        self._bytes_sent.assign_add(tf.cast(size, tf.float64) * bytes_sent)
+        return results
+
+
+def _now():
+    # `tf.timestamp` refuses to run where operations must be deterministic.
+    return tf.numpy_function(time.perf_counter, [], tf.float64)
+
+
+def _pack(values):
+    """Values of one dtype as one vector of int32, and what takes its rows apart again."""
+    dtype, shapes = values[0].dtype, [value.shape for value in values]
+    sizes = [shape.num_elements() for shape in shapes]
+    flat = tf.concat([tf.reshape(value, [-1]) for value in values], axis=0)
+    count, width = sum(sizes), dtype.size
+    if width < 4:
+        flat = tf.reshape(tf.pad(flat, [[0, -count % (4 // width)]]), [-1, 4 // width])
+    integers = tf.reshape(tf.bitcast(flat, tf.int32) if dtype != tf.int32 else flat, [-1])
+
+    def unpack(rows):
+        replicas = rows.shape[0]
+        if width == 8:
+            rows = tf.reshape(rows, [replicas, -1, 2])
+        whole = rows if dtype == tf.int32 else tf.bitcast(rows, dtype)
+        parts = tf.split(tf.reshape(whole, [replicas, -1])[:, :count], sizes, axis=1)
+        return [tf.reshape(part, [replicas, *shape]) for part, shape in zip(parts, shapes)]
+
+    return integers, unpack

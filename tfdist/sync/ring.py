@@ -56,38 +56,66 @@ class Ring:
     Attributes:
         error: what broke the ring, an exception, or None.
         bytes_sent: payload and framing that this worker has sent so far.
+        seconds: what its calls took so far, waiting for other workers included.
     """
 
     def __init__(self, index, sockets, names, deadline=600.0, health=None):
         self.index, self.size = index, len(sockets) + 1
         self.error = None
-        self.bytes_sent = 0
+        self.bytes_sent, self.seconds = 0, 0.0
         self._sockets, self._names = sockets, names
         self._deadline, self._health = deadline, health
         self._calls = itertools.count()
         self._lock = threading.Lock()
         self._buffers = _Buffers()
 
-    def all_reduce(self, arrays):
-        """Sums each array over all workers.
+    def all_reduce(self, arrays, members=None):
+        """Sums each array over all workers, or over a group of them.
 
         Args:
             arrays: list of arrays of one numeric dtype; the same shapes on all workers.
+            members: ascending list of the indices of this worker's group, itself
+                included; None for all. Groups of one call must not overlap; a worker
+                that is alone in its group must call, too, and sends nothing.
 
         Returns:
-            A list of arrays like `arrays`; the same bits on all workers.
+            A list of arrays like `arrays`; the same bits on all workers of a group.
 
         Raises:
             ConnectionError: a worker was lost, or makes another call.
             TimeoutError: `abort` was called, or a worker did not answer.
         """
+        members = list(range(self.size)) if members is None else list(members)
         flat, parts = self._buffers.flatten(arrays)
         with self._call(flat.nbytes, arrays) as exchange, np.errstate(all="ignore"):
             if flat.nbytes <= _DIRECT_BYTES:
-                self._reduce_directly(flat, exchange)
+                self._reduce_directly(flat, exchange, members)
             else:
-                self._reduce_around_the_ring(flat, exchange)
+                self._reduce_around_the_ring(flat, exchange, members)
         return parts
+
+    def all_to_all(self, arrays_by_worker):
+        """Gives each worker arrays of its own.
+
+        Args:
+            arrays_by_worker: list, by worker, of what it is sent: a list of arrays;
+                the same shapes and dtypes for all workers and on all workers.
+
+        Returns:
+            A list, by worker, of what it sent: lists of arrays.
+
+        Raises:
+            As `all_reduce`.
+        """
+        mine = [np.asarray(array, order="C") for array in arrays_by_worker[self.index]]
+        outgoing = {
+            peer: [np.asarray(array, order="C") for array in arrays_by_worker[peer]]
+            for peer in self._sockets
+        }
+        incoming = {peer: [np.empty_like(array) for array in mine] for peer in self._sockets}
+        with self._call(sum(array.nbytes for array in mine), mine) as exchange:
+            exchange(outgoing, incoming)
+        return [incoming.get(worker, mine) for worker in range(self.size)]
 
     def all_gather(self, arrays):
         """Gives every worker the arrays of all.
@@ -138,21 +166,19 @@ class Ring:
 
     # -- algorithms -----------------------------------------------------------
 
-    def _reduce_directly(self, flat, exchange):
-        received = {peer: np.empty_like(flat) for peer in self._sockets}
-        exchange(
-            {peer: [flat] for peer in self._sockets},
-            {peer: [received[peer]] for peer in self._sockets},
-        )
+    def _reduce_directly(self, flat, exchange, members):
+        received = {peer: np.empty_like(flat) for peer in members if peer != self.index}
+        incoming = {peer: [received[peer]] for peer in received}
+        exchange({peer: [flat] for peer in incoming}, incoming)
         received[self.index] = flat.copy()
-        total = received[0]
-        for worker in range(1, self.size):
+        total = received[members[0]]
+        for worker in members[1:]:
             np.add(total, received[worker], out=total)
         flat[...] = total
 
-    def _reduce_around_the_ring(self, flat, exchange):
-        size, index = self.size, self.index
-        following, previous = (index + 1) % size, (index - 1) % size
+    def _reduce_around_the_ring(self, flat, exchange, members):
+        size, index = len(members), members.index(self.index)
+        following, previous = members[(index + 1) % size], members[index - 1]
         chunk = -(-len(flat) // size)
         chunks = [flat[i * chunk : (i + 1) * chunk] for i in range(size)]
         received = self._buffers.take(flat.dtype, chunk)
@@ -273,11 +299,13 @@ class _Call:
         if self._ring.error is not None:
             self._ring._lock.release()
             raise self._ring.error
+        self._began = time.perf_counter()
         return lambda sends, receives: self._ring._exchange(sends, receives, self._header)
 
     def __exit__(self, _, error, __):
         if error is not None and self._ring.error is None:
             self._ring.error = error
+        self._ring.seconds += time.perf_counter() - self._began
         self._ring._lock.release()
 
 

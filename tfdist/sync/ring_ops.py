@@ -29,6 +29,58 @@ def all_reduce(ring, values):
     return results
 
 
+def group_sum(ring, values, groups):
+    """Sums each value over the workers of this one's group.
+
+    Args:
+        ring: a `tfdist.sync.ring.Ring`.
+        values: list of numeric tensors of one dtype.
+        groups: int tensor of shape `(workers,)`, the number of each worker's group.
+
+    Returns:
+        A list like `values`; the same bits on all workers of a group.
+    """
+
+    def reduce(groups, *arrays):
+        members = np.flatnonzero(groups == groups[ring.index]).tolist()
+        return ring.all_reduce([np.asarray(array) for array in arrays], members)
+
+    sums = tf.numpy_function(reduce, [groups, *values], [value.dtype for value in values])
+    return _shaped_as(sums, values)
+
+
+def all_gather(ring, values):
+    """Stacks each value of all workers; the shapes must be the same on all.
+
+    Returns:
+        A list of tensors of shapes `(workers, *shape)`, in the order of the workers.
+    """
+
+    def gather(*arrays):
+        workers = ring.all_to_all([[np.asarray(array) for array in arrays]] * ring.size)
+        return [np.stack(parts) for parts in zip(*workers)]
+
+    stacked = tf.numpy_function(gather, values, [value.dtype for value in values])
+    return _shaped_as(stacked, values, [ring.size])
+
+
+def all_to_all(ring, values):
+    """Row i of each value goes to worker i; row i of the result came from worker i."""
+
+    def swap(*arrays):
+        rows = zip(*[np.asarray(array) for array in arrays])
+        workers = ring.all_to_all([list(row) for row in rows])
+        return [np.stack(parts) for parts in zip(*workers)]
+
+    return _shaped_as(tf.numpy_function(swap, values, [v.dtype for v in values]), values)
+
+
+def _shaped_as(results, values, leading=()):
+    # Eagerly a list of one comes back as the one.
+    results = [results] if isinstance(results, tf.Tensor) else results
+    return [_shaped(result, [*leading, *value.shape]) for result, value in zip(results, values)]
+
+
 def _sum(ring, tensors):
     # Stateful operations of a function run in the order of the program, so that
     # all workers make their calls in the same order.
@@ -37,9 +89,7 @@ def _sum(ring, tensors):
         tensors,
         [tensor.dtype for tensor in tensors],
     )
-    # Eagerly a list of one comes back as the one.
-    totals = [totals] if isinstance(totals, tf.Tensor) else totals
-    return [_shaped(total, tensor.shape) for total, tensor in zip(totals, tensors)]
+    return _shaped_as(totals, tensors)
 
 
 def _gather_rows(ring, slices):

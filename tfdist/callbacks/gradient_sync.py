@@ -1,0 +1,106 @@
+"""What the gradient-sync callbacks have in common."""
+
+import contextlib
+import warnings
+
+import keras
+
+from tfdist import compat
+from tfdist.compat import trainer as compat_trainer
+from tfdist.compat import training_state
+from tfdist.strategies import checks
+from tfdist.strategies.gradient_sync import GradientSync
+
+
+class GradientSyncCallback(keras.callbacks.Callback):
+    """Puts an algorithm of `tfdist.sync` in the place of plain all-reduce, for one `fit`.
+
+    Adds `sync_bytes` and `sync_seconds` to the logs: what this worker has sent to
+    others a step, and the seconds of a step that went into it, waiting included; means
+    since the epoch began.
+
+    Args:
+        algorithm: a `tfdist.sync.algorithm.Algorithm`.
+    """
+
+    def __init__(self, algorithm):
+        super().__init__()
+        self.algorithm = algorithm
+        self._sync = None
+        compat.install()
+
+    def get_config(self):
+        """The arguments that it was made with, as JSON values."""
+        return self.algorithm.get_config()
+
+    @contextlib.contextmanager
+    def around_fit(self, model, arguments):
+        """Installs the algorithm around the whole of `fit`; called by `tfdist.strategies.checks`.
+
+        Raises:
+            ValueError: there is another gradient-sync callback, or a strategy that it
+                does not know.
+        """
+        others = [
+            other
+            for other in checks.callbacks_of(arguments)
+            if isinstance(other, GradientSyncCallback) and other is not self
+        ]
+        if others:
+            names = ", ".join(type(one).__name__ for one in (self, *others))
+            raise ValueError(
+                f"`fit` received {1 + len(others)} gradient-sync callbacks ({names}): replicas "
+                "can agree in one way only. Expected one of them."
+            )
+        strategy = self._strategy_of(model)
+        if strategy is None:
+            yield
+            return
+        # Keras makes the function of the steps once, so it must be made again.
+        model.train_function = None
+        self._sync = sync = GradientSync(strategy, model, self.algorithm)
+        with strategy.synchronizing_gradients(model, sync):
+            try:
+                yield
+                sync.finish()
+            except BaseException:
+                sync.abandon()
+                raise
+            finally:
+                model.train_function = None
+                self._sync = None
+
+    def _strategy_of(self, model):
+        name = type(self).__name__
+        strategy = compat_trainer.strategy_of(model)
+        if strategy is None and not training_state.is_single_device(model.distribute_strategy):
+            theirs = type(model.distribute_strategy).__name__
+            raise ValueError(
+                f"`{name}` works under the strategies of tfdist; the model was made under "
+                f"tf.distribute's {theirs}. Use `tfdist.{theirs}`, which takes the same arguments."
+            )
+        if strategy is None or strategy.num_replicas_in_sync == 1:
+            where = "without a strategy" if strategy is None else "on a single replica"
+            warnings.warn(
+                f"`{name}`: the model was made {where}, so that there is nobody to agree with; "
+                "training is plain.",
+                stacklevel=2,
+            )
+            return None
+        return strategy
+
+    def on_train_begin(self, logs=None):
+        if self._sync is not None:
+            self._sync.prepare()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._sync is not None:
+            self._sync.begin_epoch()
+
+    def get_state(self):
+        """What a checkpoint holds of the epoch that goes on."""
+        return self._sync.get_state() if self._sync is not None else None
+
+    def set_state(self, state):
+        if self._sync is not None and state is not None:
+            self._sync.set_state(state)

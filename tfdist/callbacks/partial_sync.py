@@ -1,0 +1,34 @@
+from tfdist.callbacks.gradient_sync import GradientSyncCallback
+from tfdist.sync.partial import GroupAveraging
+
+
+class PartialSync(GradientSyncCallback):
+    """Partial synchronisation: each step, replicas average gradients in small groups.
+
+    Groups change each step, so that every pair meets; all models are averaged every
+    `resync_every` steps. A worker sends to its group, and waits for its group, only: a
+    slow worker still holds up its own. With one group of all it is synchronous SGD.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[tfdist.callbacks.PartialSync(group_size=2, resync_every=16)])
+    ```
+
+    Args:
+        group_size: int from 2 to the number of replicas.
+        resync_every: int, steps between two averages of all models.
+        seed: int, of the table of groups.
+
+    Raises:
+        ValueError: an argument is out of range; in `fit`: a group larger than the number
+            of replicas, another gradient-sync callback.
+
+    References:
+        The equations, and what is saved, are in `tfdist.sync.partial`. Groups formed by
+        who is ready first: Miao et al., "Heterogeneity-aware distributed machine learning
+        training via partial reduce", SIGMOD 2021.
+    """
+
+    def __init__(self, group_size, resync_every, seed=0):
+        super().__init__(GroupAveraging(group_size, resync_every, seed))

@@ -1,0 +1,277 @@
+"""A `fit` whose replicas agree by an algorithm: what lies around its steps.
+
+`GradientSync` keeps the algorithm's state for one call of `fit`, and shows Keras the
+average model where people look at it: from the end of an epoch's steps (validation,
+callbacks' `on_epoch_end`, the end of `fit`) to the next epoch's first step, where each
+replica gets its own variables back. So looking never changes training.
+"""
+
+import tensorflow as tf
+
+from tfdist.compat import strategy as engine
+from tfdist.compat import training_state
+from tfdist.compat.variables import global_copy
+from tfdist.sync.algorithm import assign_weighted_mean, new_variable
+from tfdist.sync.algorithm_step import LocalStep, Parts, SynchronousStep
+from tfdist.sync.communicator import Traffic
+
+BYTES, SECONDS = "sync_bytes", "sync_seconds"
+# Weighs replicas alike where none has seen an example since the last synchronisation.
+_TINY = 1e-9
+
+
+class GradientSync:
+    """One `fit` with an algorithm.
+
+    Args:
+        strategy: a tfdist strategy of several replicas.
+        model: the Keras model.
+        algorithm: a `tfdist.sync.algorithm.Algorithm`.
+    """
+
+    def __init__(self, strategy, model, algorithm):
+        self._strategy, self._model, self.algorithm = strategy, model, algorithm
+        self._parts = None
+        self._own = None  # what replicas hold themselves, while the average is shown
+        self._traffic = None
+        self._functions = {}
+        self._since_begin = {"steps": 0, BYTES: 0.0, SECONDS: 0.0}  # of the epoch
+
+    # -- before the steps ---------------------------------------------------------
+
+    def prepare(self):
+        """Makes the algorithm's state. The model is built.
+
+        Raises:
+            ValueError: the algorithm cannot serve this model.
+        """
+        strategy, model = self._strategy, self._model
+        variables = [v.value for v in model.trainable_variables]
+        self.algorithm.check(strategy.num_replicas_in_sync, model.optimizer, variables)
+        with strategy.scope():
+            if not model.optimizer.built:
+                model.optimizer.build(model.trainable_variables)
+            state = self.algorithm.init(variables)
+            examples = new_variable(tf.zeros([], tf.float64))
+            if strategy.ring is None:
+                self._traffic = [new_variable(tf.zeros([], tf.float64)) for _ in range(2)]
+        layer_state = [
+            v.value for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating
+        ]
+        self._parts = Parts(
+            self.algorithm, state, model.optimizer, variables, layer_state, examples
+        )
+
+    def state_variables(self):
+        """The distributed variables that a checkpoint must hold besides the model's."""
+        state = [v for _, kept in sorted(self._parts.state.items()) for v in kept]
+        return [*state, self._parts.examples]
+
+    @property
+    def replicas_differ(self):
+        """Whether replicas may hold different variables at this moment."""
+        return self.algorithm.local and self._parts is not None and self._steps() > 0
+
+    def step(self, examples, global_examples):
+        """The step of the replica whose context is active, see `KerasStep`."""
+        traffic = self._traffic and Traffic(*self._traffic)
+        make = LocalStep if self.algorithm.local else SynchronousStep
+        strategy = self._strategy
+        return make(
+            self._parts,
+            strategy.communicator(traffic),
+            strategy.replica_id(),
+            examples,
+            global_examples,
+        )
+
+    def before_steps(self):
+        """Called in front of each execution of the train function, on all workers."""
+        self._show_own()
+        if self._steps() == 0:
+            parts = self._parts
+            self._on_replicas(lambda: self.algorithm.start(parts.state, parts.variables), "start")
+        self._traffic_before = self._traffic_so_far()
+        self._steps_before = self._steps()
+
+    def with_traffic(self, logs):
+        """`logs` of an execution, with what was sent a step since the epoch began."""
+        self._count_since(self._traffic_before)
+        self._since_begin["steps"] += self._steps() - self._steps_before
+        return {**logs, **self.traffic()} if isinstance(logs, dict) else logs
+
+    def _count_since(self, before):
+        for name, now, then in zip((BYTES, SECONDS), self._traffic_so_far(), before):
+            self._since_begin[name] += now - then
+
+    def traffic(self):
+        """What this worker has sent, and how long that took: a step, since the epoch began."""
+        steps = max(1, self._since_begin["steps"])
+        return {name: self._since_begin[name] / steps for name in (BYTES, SECONDS)}
+
+    def begin_epoch(self):
+        self._since_begin = {"steps": 0, BYTES: 0.0, SECONDS: 0.0}
+
+    def get_state(self):
+        """The counts of the epoch that goes on, as JSON values."""
+        return dict(self._since_begin)
+
+    def set_state(self, state):
+        self._since_begin = dict(state)
+
+    # -- after the steps ------------------------------------------------------------
+
+    def end_of_epoch(self):
+        """Makes metrics global and shows the average model. All workers must call it."""
+        if not self.algorithm.local:
+            return
+        before = self._traffic_so_far()
+        with self._strategy.watching("averaging the models at the end of an epoch"):
+            self._sum_metrics()
+            self._show_average()
+        self._count_since(before)
+
+    def finish(self):
+        """`fit` has returned: all replicas hold the average model from now on."""
+        if not self.algorithm.local or self._parts is None:
+            return
+        with self._strategy.watching("averaging the models at the end of `fit`"):
+            self._show_average()
+        self._own = None
+        self._forget_differences([v.value for v in self._others()])
+
+    def abandon(self):
+        """`fit` has raised: nobody can be asked, so the chief's first replica is right."""
+        if not self.algorithm.local or self._parts is None:
+            return
+        everything = [v.value for v in self._others()]
+        if self._own is None:
+            everything += self._averaged()
+        self._own = None
+        self._forget_differences(everything)
+
+    def own_shown(self):
+        """Whether replicas' own variables are in the model, not the average."""
+        return self._own is None
+
+    def showing_own(self):
+        """A context in which replicas' own variables are in the model."""
+        return _ShowingOwn(self)
+
+    # -- the average model ------------------------------------------------------------
+
+    def _averaged(self):
+        """The variables of which the average is shown."""
+        ema = training_state.averaged_variables(self._model.optimizer)
+        return [*self._parts.variables, *self._parts.layer_state, *[v.value for v in ema]]
+
+    def _others(self):
+        """All other variables of the training that replicas may hold differently."""
+        averaged = {id(v) for v in self._averaged()}
+        every = [*self._model.variables, *self._model.optimizer.variables]
+        return [v for v in every if id(v.value) not in averaged]
+
+    def _show_average(self):
+        # A plain average would not find equal values equal: it rounds.
+        if self._own is not None or self._steps() == 0:
+            return
+        ema = [v.value for v in training_state.averaged_variables(self._model.optimizer)]
+        agrees = self.algorithm.agrees_at(self._steps())
+        if agrees and not ema:
+            return
+        self._own = [
+            [part.numpy() for part in engine.local_components(v)] for v in self._averaged()
+        ]
+
+        def average():
+            communicator, parts = self._strategy.communicator(), self._parts
+            if not agrees:
+                self.algorithm.average(parts.state, parts.variables, communicator)
+                if parts.layer_state:
+                    weight = parts.examples + _TINY
+                    assign_weighted_mean(parts.layer_state, weight, communicator)
+            if ema:
+                assign_weighted_mean(ema, tf.ones([], tf.float64), communicator)
+
+        self._on_replicas(average, name=("average", agrees))
+
+    def _show_own(self):
+        if self._own is None:
+            return
+        for variable, values in zip(self._averaged(), self._own):
+            for part, value in zip(engine.local_components(variable), values):
+                part.assign(value)
+        self._own = None
+
+    def _forget_differences(self, variables):
+        """Gives all replicas the value of the chief's first one, other workers' when next used."""
+        for variable in variables:
+            first, *others = engine.local_components(variable)
+            for other in others:
+                if not engine.is_sync_on_read(variable):
+                    other.assign(first.read_value())
+        self._strategy.renew(variables)
+
+    # -- helpers ------------------------------------------------------------------------
+
+    def _sum_metrics(self):
+        if self._strategy.num_workers == 1:
+            return  # reading a metric sums over the replicas of one worker
+        variables = [v for metric in self._model.metrics for v in metric.variables]
+        pairs = [(v.value, global_copy(v)) for v in variables]
+        pairs = [(value, copy) for value, copy in pairs if copy is not None]
+        if not pairs:
+            return
+
+        def add_up():
+            values = [tf.convert_to_tensor(value) for value, _ in pairs]
+            sums = self._strategy.communicator().all_reduce(values)
+            for (_, copy), total in zip(pairs, sums):
+                copy.assign(total)
+
+        self._on_replicas(add_up, name="metrics")
+
+    def _on_replicas(self, function, name):
+        """Calls `function()` on each replica; traces it once for each name."""
+
+        def on_replica():
+            function()
+            return tf.zeros([])
+
+        if name not in self._functions:
+            run = tf.function(lambda: self._strategy.run_step(on_replica), autograph=False)
+            # TensorFlow warns of functions that are traced at each call, and takes those
+            # of several `fit`s for one.
+            self._functions[name] = run.get_concrete_function()
+        self._functions[name]()
+
+    def _steps(self):
+        return int(engine.local_components(self._parts.state["step"][0])[0].numpy())
+
+    def _traffic_so_far(self):
+        if self._traffic is None:
+            ring = self._strategy.ring
+            return ring.bytes_sent, ring.seconds
+        return [float(engine.local_components(v)[0].numpy()) for v in self._traffic]
+
+
+class _ShowingOwn:
+    """Puts replicas' own variables into the model, and the average back again."""
+
+    def __init__(self, sync):
+        self._sync = sync
+
+    def __enter__(self):
+        sync = self._sync
+        self._own = sync._own
+        if self._own is not None:
+            self._average = [engine.local_components(v)[0].numpy() for v in sync._averaged()]
+            sync._show_own()
+
+    def __exit__(self, *_):
+        sync = self._sync
+        if self._own is not None:
+            for variable, value in zip(sync._averaged(), self._average):
+                for part in engine.local_components(variable):
+                    part.assign(value)
+            sync._own = self._own

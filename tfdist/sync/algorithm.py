@@ -1,0 +1,128 @@
+"""The protocol of gradient synchronisation, and what its algorithms share.
+
+An algorithm is called at two places of each training step, on each replica: with
+the gradients in front of the optimizer, and with the variables behind it. Its
+state is a dict of lists of variables, one value a replica, which the caller keeps
+and checkpoints.
+"""
+
+import tensorflow as tf
+
+
+class Algorithm:
+    """How replicas agree. The methods are traced, but for `init`, `check` and `bytes_per_step`.
+
+    Attributes:
+        local: whether replicas hold different variables between synchronisations.
+    """
+
+    local = True
+
+    def check(self, num_replicas, optimizer, variables):
+        """Raises ValueError where it cannot serve this training."""
+
+    def init(self, variables):
+        """The state, as variables made in the active scope.
+
+        Args:
+            variables: list of the trainable `tf.Variable`s.
+
+        Returns:
+            A dict of lists of variables. "step" counts steps.
+        """
+        return {"step": [new_variable(tf.zeros([], tf.int64))]}
+
+    def start(self, state, variables):
+        """Called on each replica in front of the first step, when all replicas are equal."""
+
+    def reduce_gradients(self, state, gradients, communicator):
+        """The gradients that this replica applies.
+
+        Args:
+            state: what `init` returned.
+            gradients: list of tensors. Of a local algorithm: the mean over this
+                replica's examples. Else this replica's contribution: the mean of all
+                contributions is that over the examples of the global batch.
+            communicator: a `ReplicaCommunicator`; its `examples` says how many
+                examples this replica had.
+        """
+        return gradients
+
+    def after_update(self, state, variables, communicator):
+        """What happens behind the optimizer.
+
+        Returns:
+            Scalar bool tensor: whether replicas have averaged at this step, so that
+            the state of layers should be averaged, too.
+        """
+        state["step"][0].assign_add(1)
+        return tf.constant(False)
+
+    def average(self, state, variables, communicator):
+        """Assigns `variables` the average model; changes no state."""
+
+    def agrees_at(self, step):
+        """Whether replicas hold the same variables after `step` steps; a Python bool."""
+        return not self.local
+
+    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+        """Payload that a replica sends a step, averaged over steps and replicas.
+
+        Args:
+            shapes: list of shapes of the trainable variables.
+            num_replicas: int.
+            dtype_bytes: int, of an element.
+        """
+        raise NotImplementedError
+
+    def get_config(self):
+        """What it was made with, as JSON values."""
+        raise NotImplementedError
+
+
+def new_variable(value):
+    """A variable that each replica assigns for itself."""
+    return tf.Variable(value, trainable=False, aggregation=tf.VariableAggregation.NONE)
+
+
+def weighted_mean(values, weight, sum_over_replicas):
+    """Means of each value over replicas; one message a dtype.
+
+    Args:
+        values: list of floating-point tensors.
+        weight: scalar tensor, this replica's weight; if all are 0, the means are 0.
+        sum_over_replicas: such as a communicator's `all_reduce`.
+    """
+    dtypes = list(dict.fromkeys(value.dtype for value in values))
+    weights = [tf.cast(weight, dtype) for dtype in dtypes]
+    of = dict(zip(dtypes, weights))
+    # NaN times 0 is 0: a replica without examples.
+    weighed = [tf.math.multiply_no_nan(value, of[value.dtype]) for value in values]
+    sums = sum_over_replicas([*weighed, *weights])
+    total = dict(zip(dtypes, sums[len(values) :]))
+    return [tf.math.divide_no_nan(v, total[v.dtype]) for v in sums[: len(values)]]
+
+
+def assign_weighted_mean(variables, weight, communicator):
+    """Assigns each variable its mean over replicas."""
+    values = [tf.convert_to_tensor(variable) for variable in variables]
+    wide = [tf.cast(v, tf.float32) if v.dtype.size < 4 else v for v in values]
+    for variable, mean in zip(variables, weighted_mean(wide, weight, communicator.all_reduce)):
+        variable.assign(tf.cast(mean, variable.dtype))
+
+
+def all_reduce_bytes(shapes, num_replicas, dtype_bytes=4):
+    """What a replica sends in an all-reduce around a ring: 2 (N-1) / N of the data."""
+    elements = sum(tf.TensorShape(shape).num_elements() for shape in shapes)
+    return 2 * (num_replicas - 1) / num_replicas * elements * dtype_bytes
+
+
+def positive_int(name, value, least=1):
+    """`value` as an int of at least `least`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise ValueError(f"{name}={value!r}: expected an int of at least {least}.")
+    return int(value)

@@ -1,0 +1,142 @@
+"""A step of `fit` whose replicas agree by an algorithm of their own.
+
+What `KerasStep` reduces is handed to the algorithm instead, with the loss scale
+taken out, so that residuals of a compressor keep their unit when the scale changes.
+
+Between synchronisations of a local algorithm nothing is sent: losses and gradients
+are this replica's own means, and so are metrics, until someone sums them up.
+
+Limits: sparse gradients are made dense. The denominator of a masked loss is each
+replica's own in local algorithms, where the exact mean would need a message a step.
+"""
+
+import tensorflow as tf
+
+from tfdist.compat.optimizer import loss_scale
+from tfdist.compat.variables import global_copy
+from tfdist.sync.algorithm import assign_weighted_mean
+from tfdist.sync.step import KerasStep
+
+
+class SynchronousStep(KerasStep):
+    """One replica's step with an algorithm that keeps replicas equal (a compressor).
+
+    Args:
+        parts: what of the training the algorithm sees, see `Parts`.
+        communicator: a `ReplicaCommunicator`.
+        replica_id: scalar int tensor.
+        examples: scalar int tensor, b_r.
+        global_examples: scalar int tensor, B, or None if it is not known.
+    """
+
+    def __init__(self, parts, communicator, replica_id, examples, global_examples=None):
+        super().__init__(communicator, replica_id, examples, global_examples)
+        communicator.examples = examples
+        self._parts = parts
+
+    def reduce_gradients(self, gradients, optimizer):
+        if optimizer is not self._parts.optimizer:
+            return super().reduce_gradients(gradients, optimizer)
+        weight = tf.cast(self.num_replicas, tf.float64)
+        if id(optimizer) not in self._weighed_for:
+            weight *= self.share()
+        return self._by_algorithm(gradients, optimizer, weight)
+
+    def _by_algorithm(self, gradients, optimizer, weight):
+        """Hands contributions, which are `weight` times the gradients, to the algorithm."""
+        parts, scale = self._parts, loss_scale(optimizer)
+        if len(gradients) != len(parts.variables):
+            raise ValueError(
+                f"The optimizer was applied to {len(gradients)} gradients; a gradient-sync "
+                f"callback expects one for each of the {len(parts.variables)} trainable "
+                "variables of the model. Apply it to all of them at once, with None for those "
+                "without a gradient."
+            )
+        if scale is not None:
+            weight = tf.cast(weight, tf.float64) / tf.cast(scale, tf.float64)
+        given = [
+            tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
+            for g, v in zip(gradients, parts.variables)
+        ]
+        wide = [tf.cast(g, tf.float32) if g.dtype.size < 4 else g for g in given]
+        # NaN times 0 is 0: a replica without examples.
+        contributions = [tf.math.multiply_no_nan(g, tf.cast(weight, g.dtype)) for g in wide]
+        means = parts.algorithm.reduce_gradients(parts.state, contributions, self.communicator)
+        if scale is not None:
+            means = [mean * tf.cast(scale, mean.dtype) for mean in means]
+        return [
+            None if g is None else tf.cast(mean, of.dtype)
+            for g, of, mean in zip(gradients, given, means)
+        ]
+
+    def finish(self, logs, metric_variables, compute_logs):
+        logs = super().finish(logs, metric_variables, compute_logs)
+        self._parts.algorithm.after_update(
+            self._parts.state, self._parts.variables, self.communicator
+        )
+        return logs
+
+
+class LocalStep(SynchronousStep):
+    """One replica's step with an algorithm whose replicas go their own ways for a while."""
+
+    def __init__(self, parts, communicator, replica_id, examples, global_examples=None):
+        super().__init__(parts, communicator, replica_id, examples, global_examples)
+        communicator.examples = tf.cast(examples, tf.float32)
+        self._layer_state = [tf.convert_to_tensor(v) for v in parts.layer_state]
+
+    def global_examples(self):
+        if self._global_examples is None:
+            self._global_examples = self.num_replicas * self.examples
+        return super().global_examples()
+
+    def denominator_ratio(self, denominator):
+        return tf.ones([], tf.float64)
+
+    def weigh_loss(self, loss, optimizer):
+        return self.zero_if_empty(loss)
+
+    def reduce_gradients(self, gradients, optimizer):
+        weight = tf.cast(self.examples > 0, tf.float64)
+        if optimizer is not self._parts.optimizer:
+            return gradients
+        return self._by_algorithm(gradients, optimizer, weight)
+
+    def finish(self, logs, metric_variables, compute_logs):
+        parts = self._parts
+        self._assigned = {}
+        for variable, before in zip(parts.layer_state, self._layer_state):
+            variable.assign(tf.where(self.examples > 0, tf.convert_to_tensor(variable), before))
+        synchronized = parts.algorithm.after_update(parts.state, parts.variables, self.communicator)
+        if parts.layer_state:
+            parts.examples.assign_add(tf.cast(self.examples, tf.float64))
+            tf.cond(synchronized, self._average_layer_state, lambda: False)
+        for variable in metric_variables:
+            copy = global_copy(variable)
+            if copy is not None:  # this replica's, until the end of the epoch
+                copy.assign(tf.convert_to_tensor(variable.value))
+        return logs
+
+    def _average_layer_state(self):
+        parts = self._parts
+        assign_weighted_mean(parts.layer_state, parts.examples, self.communicator)
+        parts.examples.assign(0)
+        return True
+
+
+class Parts:
+    """What of a training an algorithm sees.
+
+    Attributes:
+        algorithm: an `Algorithm`.
+        state: what its `init` returned.
+        optimizer: the Keras optimizer that it serves.
+        variables: list of the trainable variables.
+        layer_state: list of the variables of floating point that layers assign.
+        examples: float64 variable, how many examples each replica has seen since
+            layers' state was averaged.
+    """
+
+    def __init__(self, algorithm, state, optimizer, variables, layer_state, examples):
+        self.algorithm, self.state, self.optimizer = algorithm, state, optimizer
+        self.variables, self.layer_state, self.examples = variables, layer_state, examples

@@ -1,0 +1,75 @@
+"""Synchronous SGD: every step, all replicas apply the mean gradient."""
+
+from tfdist.sync.algorithm import Algorithm, all_reduce_bytes, new_variable
+
+
+class AllReduce(Algorithm):
+    """The mean of all replicas' gradients, exactly or through a compressor.
+
+        g = 1/N sum_r C(g_r + e_r),    e_r <- g_r + e_r - C(g_r + e_r)
+
+    where C is the compressor and e_r its error feedback, if it has any.
+
+    Args:
+        compressor: one of `tfdist.gradient_compression`, or None.
+    """
+
+    local = False
+
+    def __init__(self, compressor=None):
+        self.compressor = compressor
+
+    def check(self, num_replicas, optimizer, variables):
+        if self.compressor is not None:
+            self.compressor.check(optimizer, variables)
+
+    def init(self, variables):
+        return {**super().init(variables), **compressor_state(self.compressor, variables)}
+
+    def reduce_gradients(self, state, gradients, communicator):
+        if self.compressor is None:
+            sums = communicator.all_reduce(gradients)
+            return [total / communicator.num_replicas for total in sums]
+        return compress(self.compressor, state, gradients, communicator)
+
+    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+        if self.compressor is None:
+            return all_reduce_bytes(shapes, num_replicas, dtype_bytes)
+        return self.compressor.bytes_per_step(shapes, num_replicas, dtype_bytes)
+
+    def get_config(self):
+        return {"compressor": config_of(self.compressor)}
+
+
+_OF_COMPRESSOR = "compressor "
+
+
+def compressor_state(compressor, variables):
+    """Variables for the state of a compressor of such variables, by name."""
+    if compressor is None:
+        return {}
+    state = compressor.init(variables)
+    return {
+        _OF_COMPRESSOR + name: [new_variable(value) for value in values]
+        for name, values in state.items()
+    }
+
+
+def compress(compressor, state, values, communicator):
+    """The mean of `values` over replicas; keeps the compressor's state in `state`."""
+    kept = {
+        name.removeprefix(_OF_COMPRESSOR): variables
+        for name, variables in state.items()
+        if name.startswith(_OF_COMPRESSOR)
+    }
+    before = {name: [v.read_value() for v in variables] for name, variables in kept.items()}
+    means, after = compressor.reduce(before, values, communicator)
+    for name, variables in kept.items():
+        for variable, value in zip(variables, after[name]):
+            variable.assign(value)
+    return means
+
+
+def config_of(compressor):
+    """A compressor's class and arguments, as JSON values; None for none."""
+    return compressor and [type(compressor).__name__, compressor.get_config()]
