@@ -22,7 +22,7 @@ SYNC = {
     "diloco": lambda: DiLoCo(args.period),
     "streaming": lambda: DiLoCo(args.period, fragments=4),
     "diloco-int8": lambda: DiLoCo(args.period, compressor=Int8()),
-    "partial": lambda: PartialSync(group_size=1, resync_every=args.period),
+    "partial": lambda: PartialSync(group_size=2, resync_every=args.period),
     "bfloat16": lambda: SyncSGD(compressor=BFloat16()),
     "float16": lambda: SyncSGD(compressor=Float16()),
     "int8": lambda: SyncSGD(compressor=Int8()),

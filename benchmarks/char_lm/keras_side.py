@@ -33,13 +33,6 @@ class Embed(layers.Layer):
         return keras.ops.one_hot(tokens, self.vocabulary) @ self.tokens + self.places
 
 
-def build(self, shape):
-        self.table = self.add_weight(shape=shape[1:], name="embeddings")
-
-    def call(self, x):
-        return x + self.table
-
-
 def build(vocabulary):
     """The same model as `torch_side.GPT`."""
     tokens = keras.Input((settings.BLOCK,), dtype="int32")
