@@ -6,8 +6,8 @@ them. The number of operations depends on the number of columns alone.
 
 import tensorflow as tf
 
-# Relative to a column of length 1; far below what a low rank loses anyway.
-_NUDGE = {tf.float32: 1e-6, tf.float64: 1e-12}
+# What is left of a column of length 1 is rounding errors below this length.
+_NOTHING = {tf.float32: 1e-6, tf.float64: 1e-14}
 
 
 class Segments:
@@ -24,9 +24,9 @@ class Segments:
     def orthonormal(self, columns):
         """An orthonormal basis of the columns of each matrix.
 
-        Gram-Schmidt, each column twice, which makes them orthogonal to rounding. Where
-        columns are zero or depend on each other, the basis is completed by arbitrary
-        columns: nothing is divided by zero, and a warm start that was zero recovers.
+        Gram-Schmidt, each column more than once, which makes them orthogonal to rounding.
+        Where columns are zero or depend on those before, the basis is completed by
+        arbitrary ones: nothing is divided by zero, and a warm start that was zero recovers.
 
         Args:
             columns: float tensor of shape (rows of all matrices, rank); finite.
@@ -34,17 +34,24 @@ class Segments:
         Returns:
             A tensor like `columns`.
         """
-        # Without the nudge a dependent column would leave nothing but rounding errors.
-        nudge = _NUDGE[columns.dtype] * self.unit(self._dense_columns(columns))
-        columns = self.unit(columns) + nudge
-        basis = self.unit(columns[:, :1])
-        for j in range(1, columns.shape[1]):
-            column = columns[:, j : j + 1]
+        columns, others = self.unit(columns), self.unit(self._dense_columns(columns))
+        basis = columns[:, :0]
+        for j in range(columns.shape[1]):
+            column = self._without(basis, columns[:, j : j + 1])
+            length = self._spread(tf.sqrt(self._sum(tf.square(column))))
+            missing = tf.cast(length < _NOTHING[columns.dtype], columns.dtype)
+            column += missing * others[:, j : j + 1]
             for _ in range(2):
-                products = self._spread(self._sum(basis * column))
-                column -= tf.reduce_sum(basis * products, 1, keepdims=True)
+                column = self._without(basis, column)
             basis = tf.concat([basis, self.unit(column)], 1)
         return basis
+
+    def _without(self, basis, column):
+        """What of a column is orthogonal to a basis, that may have no columns yet."""
+        if not basis.shape[1]:
+            return column
+        products = self._spread(self._sum(basis * column))
+        return column - tf.reduce_sum(basis * products, 1, keepdims=True)
 
     def unit(self, columns):
         """Scales the columns of each matrix to length 1; a zero column stays zero."""

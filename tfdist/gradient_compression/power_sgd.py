@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfdist.gradient_compression import packing, traffic
+from tfdist.gradient_compression import traffic
 from tfdist.gradient_compression.compressor import Compressor, register
 from tfdist.gradient_compression.orthogonalization import Segments
 
@@ -79,7 +79,6 @@ class PowerSGD(Compressor):
         return {"residuals": residuals, "q": q}
 
     def _exchange(self, state, compressed, rest, communicator):
-        n = communicator.num_replicas
         matrices = [
             tf.reshape(g + e, _matrix_shape(g.shape))
             for g, e in zip(compressed, state["residuals"])

@@ -93,14 +93,18 @@ class TopK(Compressor):
         corrected = packing.pack(state["residuals"]) + added
         # NaN has no order: it need not be among the largest, and may break a sort.
         own_finite = packing.all_finite([corrected])
-        magnitudes = tf.math.multiply_no_nan(tf.abs(corrected), tf.cast(own_finite, corrected.dtype))
+        magnitudes = tf.math.multiply_no_nan(
+            tf.abs(corrected), tf.cast(own_finite, corrected.dtype)
+        )
         indices = self._largest(magnitudes, compressed)
         values = tf.where(own_finite, tf.gather(corrected, indices), float("nan"))
         all_values, all_indices = _gather(values, indices, communicator)
 
         mean = tf.zeros_like(corrected)
         for replica in range(n):  # one by one, for the same order of additions everywhere
-            mean = _scatter(tf.tensor_scatter_nd_add, mean, all_indices[replica], all_values[replica] / n)
+            mean = _scatter(
+                tf.tensor_scatter_nd_add, mean, all_indices[replica], all_values[replica] / n
+            )
         sent = tf.zeros_like(values)
         residual = _scatter(tf.tensor_scatter_nd_update, corrected, indices, sent)
         new_state = {**state, "residuals": packing.unpack(residual, compressed)}
