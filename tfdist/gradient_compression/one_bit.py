@@ -56,14 +56,10 @@ class OneBit(Compressor):
         all_signs, all_scales = tf.split(gathered, [signs.shape[0], -1], 1)
         all_scales = tf.bitcast(tf.reshape(all_scales, [n, -1, _SCALE_BYTES]), tf.float32)
 
-        lengths = [_whole_bytes(size) for size in packing.sizes_of(corrected)]
-        sent = _decode(signs, tf.cast(scales, dtype), lengths)
-        mean = tf.add_n(
-            [
-                _decode(all_signs[replica], tf.cast(all_scales[replica], dtype) / n, lengths)
-                for replica in range(n)
-            ]
-        )
+        places = _places([_whole_bytes(size) for size in packing.sizes_of(corrected)])
+        sent = _decode(signs, tf.cast(scales, dtype), places)
+        parts = zip(tf.unstack(all_signs), tf.unstack(tf.cast(all_scales, dtype) / n))
+        mean = tf.add_n([_decode(*part, places) for part in parts])
         state = {"residuals": _unpack_whole_bytes(vector - sent, corrected)}
         finite = packing.all_finite([all_scales]) & rest_finite
         return _unpack_whole_bytes(mean, corrected), rest, state, finite
@@ -99,8 +95,17 @@ def _signs_to_bytes(vector):
     return tf.cast(tf.linalg.matvec(positive, tf.constant(_BITS, tf.float32)), tf.uint8)
 
 
-def _decode(signs, scales, lengths):
-    """The vector that bytes of signs stand for, with tensors of `lengths` bytes scaled."""
-    table = tf.constant(_SIGNS, scales.dtype)
-    elements = tf.gather(table, tf.cast(signs, tf.int32))
-    return tf.reshape(elements * tf.repeat(scales, lengths)[:, None], [-1])
+def _places(lengths):
+    """For each byte where the table of its tensor begins; tensors have `lengths` bytes."""
+    return tf.concat([tf.fill([length], 256 * i) for i, length in enumerate(lengths)], 0)
+
+
+def _decode(signs, scales, places):
+    """The vector that bytes of signs, and a scale a tensor, stand for.
+
+    One look-up a byte, in a table of scaled signs for each tensor: to multiply eight
+    elements at a time by their scale takes longer.
+    """
+    tables = scales[:, None, None] * tf.constant(_SIGNS, scales.dtype)
+    elements = tf.gather(tf.reshape(tables, [-1, 8]), places + tf.cast(signs, tf.int32))
+    return tf.reshape(elements, [-1])

@@ -27,7 +27,8 @@ def mean(vector, encode, communicator):
     """
     n, size = communicator.num_replicas, vector.shape[0]
     chunk = chunk_size(size, n)
-    rows = tf.reshape(tf.pad(vector, [[0, n * chunk - size]]), [n, chunk])
+    padded = tf.pad(vector, [[0, n * chunk - size]]) if n * chunk > size else vector
+    rows = tf.reshape(padded, [n, chunk])
     (received,) = communicator.all_to_all([encode(rows, 0)])
     total = tf.reduce_sum(tf.cast(tf.reshape(received, [n, chunk]), vector.dtype), 0)
     (gathered,) = communicator.all_gather([encode(total / n, 1)])
