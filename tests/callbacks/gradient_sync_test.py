@@ -1,5 +1,6 @@
 """`fit` with each gradient-sync callback, on replicas and on workers, against NumPy."""
 
+import contextlib
 import os
 import pathlib
 import pickle
@@ -23,11 +24,16 @@ WORKER = pathlib.Path(cases.__file__).with_name("sync_worker.py")
 DEADLINE_S = 240
 
 
-def on_mirrored(folder):
-    return [{name: cases.train(name, tfdist.MirroredStrategy(DEVICES)) for name in cases.CASES}]
+@pytest.fixture(scope="module")
+def on_mirrored():
+    """What the trainings gave, by case; they are run once. A list, by process."""
+    strategy = tfdist.MirroredStrategy(DEVICES)
+    return [{name: cases.train(name, strategy) for name in cases.ON_MIRRORED}]
 
 
-def on_workers(folder):
+@pytest.fixture(scope="module")
+def on_workers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out")
     command = [sys.executable, "-m", "tfdist.cli", "run", "-n", "2", str(WORKER), str(folder / "o")]
     process = subprocess.Popen(
         command,
@@ -42,14 +48,24 @@ def on_workers(folder):
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     assert process.returncode == 0, output[-5000:]
     return [pickle.loads((folder / f"o.{index}").read_bytes()) for index in range(2)]
 
 
-@pytest.fixture(scope="module", params=[on_mirrored, on_workers])
-def processes(request, tmp_path_factory):
-    """What each process' trainings of all cases gave; they are run once."""
-    return request.param(tmp_path_factory.mktemp("out"))
+@pytest.fixture
+def processes(request, where):
+    return request.getfixturevalue(where)
+
+
+everywhere = pytest.mark.parametrize("where", ["on_mirrored", "on_workers"])
+every_case = pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        *[("on_mirrored", name) for name in cases.ON_MIRRORED],
+        *[("on_workers", name) for name in cases.CASES],
+    ],
+)
 
 
 def assert_close(found, wanted, message=""):
@@ -57,7 +73,7 @@ def assert_close(found, wanted, message=""):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", cases.CASES)
+@every_case
 def test_fit_is_the_oracles(processes, name):
     expected = cases.expected(name)
     for results in processes:
@@ -67,11 +83,10 @@ def test_fit_is_the_oracles(processes, name):
         assert_close(result["epochs"], expected.epochs, "weights at the ends of epochs")
         assert_close(result["history"]["loss"], expected.losses, "loss")
         assert_close(result["history"]["mae"], expected.maes, "mae")
-        assert_close(result["evaluates"], oracle.evaluate(expected.averages[-1], *cases.VALIDATION))
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", cases.CASES)
+@every_case
 def test_all_replicas_end_with_the_same_bits(processes, name):
     first = processes[0][name]
     for results in processes:
@@ -99,8 +114,8 @@ def test_all_replicas_end_with_the_same_bits(processes, name):
         ("LocalSGD(3), steps_per_execution", "LocalSGD(3)"),
     ],
 )
-def test_one_is_the_other(processes, name, same):
-    for results in processes:
+def test_one_is_the_other(on_workers, name, same):
+    for results in on_workers:
         assert_close(results[name]["weights"], results[same]["weights"])
         assert_close(results[name]["epochs"], results[same]["epochs"])
     # And another is not: they could be told apart.
@@ -110,6 +125,7 @@ def test_one_is_the_other(processes, name, same):
 
 
 @pytest.mark.timeout(300)
+@everywhere
 def test_one_fragment_is_diloco(processes):
     streaming = oracle.StreamingDiLoCo(3, [slice(None)])
     expected = oracle.train(2, streaming, oracle.SGD(0.05, momentum=0.9))
@@ -118,6 +134,7 @@ def test_one_fragment_is_diloco(processes):
 
 
 @pytest.mark.timeout(300)
+@everywhere
 @pytest.mark.parametrize("name", ["LocalSGD(3)", "DiLoCo(4), 2 fragments"])
 def test_validation_sees_the_average_and_changes_nothing(processes, name):
     averages = cases.expected(name).epochs
@@ -136,6 +153,7 @@ def test_validation_sees_the_average_and_changes_nothing(processes, name):
 
 
 @pytest.mark.timeout(300)
+@everywhere
 def test_the_history_holds_what_was_sent(processes):
     for results in processes:
         for name, result in results.items():
@@ -151,6 +169,7 @@ def test_the_history_holds_what_was_sent(processes):
 
 
 @pytest.mark.timeout(300)
+@everywhere
 def test_local_sgd_sends_nothing_between_synchronisations(processes):
     for results in processes:
         # No step sends anything, and the end of an epoch the average and the metrics.
@@ -163,10 +182,8 @@ def test_local_sgd_sends_nothing_between_synchronisations(processes):
 
 
 @pytest.mark.timeout(300)
-def test_bytes_on_replicas_of_one_process_are_those_of_the_formula(processes):
-    if len(processes) > 1:
-        pytest.skip("the workers' own connections add framing: tests/sync/ring_test.py")
-    (results,) = processes
+def test_bytes_on_replicas_of_one_process_are_those_of_the_formula(on_mirrored):
+    (results,) = on_mirrored
     # Two replicas: as many bytes as the data has; a mean sends its weight, too.
     gradients, average = 8 * 4, 8 * 4 + 4
     batches = np.reshape(results["LocalSGD(5)"]["bytes"], (oracle.EPOCHS, -1))
@@ -198,11 +215,7 @@ def test_arguments_out_of_range(make, expected):
 
 
 def sgd_model(strategy):
-    return cases.build(strategy, "sgd") if strategy is None else _in_scope(strategy)
-
-
-def _in_scope(strategy):
-    with strategy.scope():
+    with strategy.scope() if strategy else contextlib.nullcontext():
         return cases.build(strategy, keras.optimizers.SGD(0.05))
 
 
@@ -220,7 +233,12 @@ def test_what_fit_refuses(callbacks, expected):
     with pytest.raises(ValueError, match=expected):
         cases.fit(model, callbacks())
     np.testing.assert_array_equal(cases.weights(model), oracle.first_model().astype("float32"))
-    # What was refused leaves nothing behind.
+
+
+def test_what_was_refused_leaves_nothing_behind():
+    model = sgd_model(tfdist.MirroredStrategy(DEVICES))
+    with pytest.raises(ValueError, match="group_size=3"):
+        cases.fit(model, [PartialSync(3, 4)])
     cases.fit(model)
     expected = oracle.train(2, oracle.Synchronous(), oracle.SGD(0.05))
     assert_close(cases.weights(model), expected.averages[-1])
@@ -239,7 +257,6 @@ def test_with_nobody_to_agree_with_it_warns_once_and_trains(strategy):
     strategy = strategy and tfdist.MirroredStrategy(["CPU:0"])
     where = "on a single replica" if strategy else "without a strategy"
     model = sgd_model(strategy)
-    model.optimizer.learning_rate = 0.05
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = cases.fit(model, [LocalSGD(2)]).history
@@ -274,11 +291,9 @@ def test_a_fit_that_fails_leaves_replicas_equal_and_training_plain():
 
 
 def test_one_callback_serves_many_fits():
-    strategy = tfdist.MirroredStrategy(DEVICES)
-    for outer in (DiLoCo(3), LocalSGD(3, slow_momentum=0.5)):
-        results = []
-        for _ in range(2):
-            model = sgd_model(strategy)
-            cases.fit(model, [outer])
-            results.append(cases.weights(model))
-        assert results[0].tobytes() == results[1].tobytes()
+    strategy, callback, results = tfdist.MirroredStrategy(DEVICES), DiLoCo(3), []
+    for _ in range(2):
+        model = sgd_model(strategy)
+        cases.fit(model, [callback])
+        results.append(cases.weights(model))
+    assert results[0].tobytes() == results[1].tobytes()

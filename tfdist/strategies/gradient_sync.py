@@ -74,13 +74,11 @@ class GradientSync:
 
     def step(self, examples, global_examples):
         """The step of the replica whose context is active, see `KerasStep`."""
-        traffic = self._traffic and Traffic(*self._traffic)
         make = LocalStep if self.algorithm.local else SynchronousStep
-        strategy = self._strategy
         return make(
             self._parts,
-            strategy.communicator(traffic),
-            strategy.replica_id(),
+            self._communicator(),
+            self._strategy.replica_id(),
             examples,
             global_examples,
         )
@@ -184,7 +182,7 @@ class GradientSync:
         ]
 
         def average():
-            communicator, parts = self._strategy.communicator(), self._parts
+            communicator, parts = self._communicator(), self._parts
             if not agrees:
                 self.algorithm.average(parts.state, parts.variables, communicator)
                 if parts.layer_state:
@@ -214,6 +212,10 @@ class GradientSync:
 
     # -- helpers ------------------------------------------------------------------------
 
+    def _communicator(self):
+        """Of the replica whose context is active; what it sends is counted."""
+        return self._strategy.communicator(self._traffic and Traffic(*self._traffic))
+
     def _sum_metrics(self):
         if self._strategy.num_workers == 1:
             return  # reading a metric sums over the replicas of one worker
@@ -225,7 +227,7 @@ class GradientSync:
 
         def add_up():
             values = [tf.convert_to_tensor(value) for value, _ in pairs]
-            sums = self._strategy.communicator().all_reduce(values)
+            sums = self._communicator().all_reduce(values)
             for (_, copy), total in zip(pairs, sums):
                 copy.assign(total)
 
