@@ -16,8 +16,11 @@ class GradientSyncCallback(keras.callbacks.Callback):
     """Puts an algorithm of `tfdist.sync` in the place of plain all-reduce, for one `fit`.
 
     Adds `sync_bytes` and `sync_seconds` to the logs: what this worker has sent to
-    others a step, and the seconds of a step that went into it, waiting included; means
-    since the epoch began.
+    others a step (of several replicas on a worker, what the first of them has), and the
+    seconds of a step that went into it, waiting included; means since the epoch began.
+    Between workers with connections of their own the bytes are counted where they are
+    sent, framing and the metrics' message included; elsewhere they are the payload, by
+    the formula of a ring.
 
     Args:
         algorithm: a `tfdist.sync.algorithm.Algorithm`.
