@@ -49,7 +49,7 @@ class GradientSync:
         variables = [v.value for v in model.trainable_variables]
         self.algorithm.check(strategy.num_replicas_in_sync, model.optimizer, variables)
         with strategy.scope():
-            if not model.optimizer.built:
+            if model.optimizer is not None and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
             state = self.algorithm.init(variables)
             examples = new_variable(tf.zeros([], tf.float64))

@@ -35,16 +35,9 @@ class SynchronousStep(KerasStep):
         self._parts = parts
 
     def reduce_gradients(self, gradients, optimizer):
-        if optimizer is not self._parts.optimizer:
+        parts = self._parts
+        if optimizer is not parts.optimizer:
             return super().reduce_gradients(gradients, optimizer)
-        weight = tf.cast(self.num_replicas, tf.float64)
-        if id(optimizer) not in self._weighed_for:
-            weight *= self.share()
-        return self._by_algorithm(gradients, optimizer, weight)
-
-    def _by_algorithm(self, gradients, optimizer, weight):
-        """Hands contributions, which are `weight` times the gradients, to the algorithm."""
-        parts, scale = self._parts, loss_scale(optimizer)
         if len(gradients) != len(parts.variables):
             raise ValueError(
                 f"The optimizer was applied to {len(gradients)} gradients; a gradient-sync "
@@ -52,22 +45,29 @@ class SynchronousStep(KerasStep):
                 "variables of the model. Apply it to all of them at once, with None for those "
                 "without a gradient."
             )
-        if scale is not None:
-            weight = tf.cast(weight, tf.float64) / tf.cast(scale, tf.float64)
+        weight = tf.cast(self.num_replicas, tf.float64)
+        if id(optimizer) not in self._weighed_for:
+            weight *= self.share()
         given = [
-            tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
+            tf.zeros(v.shape, v.dtype) if g is None else g
             for g, v in zip(gradients, parts.variables)
         ]
+        means = self._by_algorithm(given, optimizer, weight)
+        return [None if g is None else mean for g, mean in zip(gradients, means)]
+
+    def _by_algorithm(self, gradients, optimizer, weight):
+        """Hands contributions, which are `weight` times the gradients, to the algorithm."""
+        parts, scale = self._parts, loss_scale(optimizer)
+        if scale is not None:
+            weight = tf.cast(weight, tf.float64) / tf.cast(scale, tf.float64)
+        given = [tf.convert_to_tensor(g) for g in gradients]
         wide = [tf.cast(g, tf.float32) if g.dtype.size < 4 else g for g in given]
         # NaN times 0 is 0: a replica without examples.
         contributions = [tf.math.multiply_no_nan(g, tf.cast(weight, g.dtype)) for g in wide]
         means = parts.algorithm.reduce_gradients(parts.state, contributions, self.communicator)
         if scale is not None:
             means = [mean * tf.cast(scale, mean.dtype) for mean in means]
-        return [
-            None if g is None else tf.cast(mean, of.dtype)
-            for g, of, mean in zip(gradients, given, means)
-        ]
+        return [tf.cast(mean, of.dtype) for of, mean in zip(given, means)]
 
     def finish(self, logs, metric_variables, compute_logs):
         logs = super().finish(logs, metric_variables, compute_logs)
@@ -97,10 +97,12 @@ class LocalStep(SynchronousStep):
         return self.zero_if_empty(loss)
 
     def reduce_gradients(self, gradients, optimizer):
+        # Whichever optimizer: these algorithms keep nothing for a gradient. One of a
+        # replica without examples may be NaN.
         weight = tf.cast(self.examples > 0, tf.float64)
-        if optimizer is not self._parts.optimizer:
-            return gradients
-        return self._by_algorithm(gradients, optimizer, weight)
+        present = [g for g in gradients if g is not None]
+        reduced = iter(self._by_algorithm(present, optimizer, weight))
+        return [None if g is None else next(reduced) for g in gradients]
 
     def finish(self, logs, metric_variables, compute_logs):
         parts = self._parts
