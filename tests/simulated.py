@@ -15,6 +15,8 @@ class _Meeting:
         self.values = [None] * num_replicas
         self.barrier = threading.Barrier(num_replicas)
         self.messages = []  # what replica 0 sent: a list of dtypes a call
+        self.collectives = []  # and by which collective
+        self.bytes_sent = 0.0
 
 
 class SimulatedCommunicator:
@@ -23,26 +25,67 @@ class SimulatedCommunicator:
     Attributes:
         num_replicas: how many replicas take part.
         replica: this replica's index.
-        messages: for each call of `all_reduce` so far, the dtypes it was given.
+        replica_id: the same as a scalar int32 tensor.
+        messages: for each call so far, the dtypes it was given.
+        collectives: for each call so far, the name of the method.
     """
 
     def __init__(self, meeting, replica):
         self.num_replicas = len(meeting.values)
         self.replica = replica
+        self.replica_id = tf.constant(replica, tf.int32)
         self.messages = meeting.messages
+        self.collectives = meeting.collectives
         self._meeting = meeting
 
+    @property
+    def bytes_sent(self):
+        """Float: the bytes that a replica has sent so far, over the best of transports."""
+        return self._meeting.bytes_sent
+
     def all_reduce(self, values):
+        n = self.num_replicas
+        everyone = self._exchange("all_reduce", values, 2 * (n - 1) / n)
+        return [_sum(each) for each in everyone]
+
+    def all_gather(self, values):
+        """For each value a tensor [N, *shape], in the order of the replicas."""
+        everyone = self._exchange("all_gather", values, self.num_replicas - 1)
+        return [_stack(each) for each in everyone]
+
+    def all_to_all(self, values):
+        """For each value [N, ...] a tensor like it: row i came from replica i."""
+        n = self.num_replicas
+        assert all(value.shape[0] == n for value in values), "expected a row for each replica"
+        everyone = self._exchange("all_to_all", values, (n - 1) / n)
+        return [_stack([value[self.replica] for value in each]) for each in everyone]
+
+    def _exchange(self, collective, values, bytes_factor):
+        """For each value the list of what the replicas laid down for it."""
         values = list(values)
         meeting = self._meeting
         if self.replica == 0:
             meeting.messages.append([value.dtype.name for value in values])
+            meeting.collectives.append(collective)
+            meeting.bytes_sent += bytes_factor * sum(map(_bytes_of, values))
         meeting.values[self.replica] = values
         meeting.barrier.wait(DEADLINE_S)
         everyone = list(meeting.values)
         meeting.barrier.wait(DEADLINE_S)  # all have looked before anyone lays down the next
         assert len({len(each) for each in everyone}) == 1, "replicas sent different numbers"
-        return [_sum(each) for each in zip(*everyone)]
+        return list(zip(*everyone))
+
+
+def _bytes_of(value):
+    if isinstance(value, tf.IndexedSlices):
+        return _bytes_of(value.values) + _bytes_of(value.indices)
+    return value.dtype.size * value.shape.num_elements()
+
+
+def _stack(values):
+    assert len({value.dtype for value in values}) == 1, "replicas sent different dtypes"
+    assert len({tuple(value.shape) for value in values}) == 1, "replicas sent different shapes"
+    return tf.constant(np.stack([value.numpy() for value in values]), values[0].dtype)
 
 
 def _sum(values):

@@ -20,7 +20,17 @@ _NAMES = {
     "barrier": "tfdist.cluster_info",
     "run": "tfdist.cluster.function_runner",
 }
-_MODULES = ("compat", "sync", "strategies", "data", "checkpointing", "callbacks", "cluster", "cli")
+_MODULES = (
+    "compat",
+    "gradient_compression",
+    "sync",
+    "strategies",
+    "data",
+    "checkpointing",
+    "callbacks",
+    "cluster",
+    "cli",
+)
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
 
