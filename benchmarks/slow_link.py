@@ -156,8 +156,11 @@ def print_tables(found):
     for link in links:
         rows = [row for (its_link, _), row in found.items() if its_link == link]
         limit = "no limit" if link == "none" else link.replace("mbit", " Mbit/s")
-        print(f"\n| {limit}, to a loss of {rows[0]['target']} | steps | seconds | times SyncSGD's ")
-        print("| ms a step | MB sent | kB a step |")
+        print(
+            f"\n| {limit}, to a loss of {rows[0]['target']} | steps | seconds | times SyncSGD's | ",
+            end="",
+        )
+        print("ms a step | MB sent | kB a step |")
         print("|---|---|---|---|---|---|---|")
         whole = found.get((link, "tfdist SyncSGD"), {}).get("seconds")
         for row in rows:
