@@ -33,7 +33,7 @@ class Embed(layers.Layer):
         return keras.ops.one_hot(tokens, self.vocabulary) @ self.tokens + self.places
 
 
-def build(vocabulary):
+def build(vocabulary, seed=0):
     """The same model as `torch_side.GPT`."""
     tokens = keras.Input((settings.BLOCK,), dtype="int32")
     x = Embed(vocabulary, settings.WIDTH)(tokens)
@@ -49,7 +49,7 @@ def build(vocabulary):
     x = layers.LayerNormalization(epsilon=1e-5)(x)
     model = keras.Model(tokens, layers.Dense(vocabulary)(x))
     variables = [v for v in model.weights if v.name in ("tokens", "places", "kernel")]
-    for variable, matrix in zip(variables, settings.matrices(vocabulary), strict=True):
+    for variable, matrix in zip(variables, settings.matrices(vocabulary, seed), strict=True):
         variable.assign(matrix.reshape(variable.shape))
     return model
 

@@ -21,7 +21,7 @@ LEARNING_RATE, WARM_UP_STEPS, BETA_1, BETA_2, EPSILON = 2e-3, 50, 0.9, 0.99, 1e-
 VALIDATION = 256  # sequences
 
 
-def data(steps, workers):
+def data(steps, workers, seed=0):
     """Returns `(x, y), (x_validation, y_validation), vocabulary`; x and y are int32.
 
     The rows of step s are `x[s * workers * BATCH :][: workers * BATCH]`, the first
@@ -30,7 +30,7 @@ def data(steps, workers):
     import char_lm_data
 
     train, validation, characters = char_lm_data.load()
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     starts = random.integers(0, len(train) - BLOCK, steps * workers * BATCH)
     even = np.linspace(0, len(validation) - BLOCK - 1, VALIDATION).astype(int)
     return _pieces(train, starts), _pieces(validation, even), len(characters)
