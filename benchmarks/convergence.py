@@ -1,9 +1,11 @@
 """Compares where training ends: synchronous, DiLoCo, local SGD and PowerSGD, equal tokens.
 
-    python benchmarks/convergence.py [--seeds 0 1 2] [--steps 1500] [--workers 2] [--table]
+    python benchmarks/convergence.py [--seeds 0 1 2] [--steps 1500] [--pretrained 2000]
+    python benchmarks/convergence.py --table
 
 A character language model (`char_lm/convergence_side.py`) on Shakespeare, Adam with
-warm-up and cosine decay. The learning rate is tuned for the synchronous baseline first,
+warm-up and cosine decay. As in the paper of DiLoCo all sides go on from one model, which
+was trained synchronously for `--pretrained` steps (0: from scratch). The learning rate is tuned for the synchronous baseline first,
 on the first seed; all sides use it. Each side sees the same tokens in the same order, so
 a seed's losses are compared with the same seed's baseline. Prints a Markdown table and
 appends a JSON line a training to `results/convergence.jsonl`; `--table` prints the
@@ -21,7 +23,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "convergence.jsonl"
 BASELINE = "synchronous"
-RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 SIDES = (
     BASELINE,
     "LocalSGD, period 10",
@@ -70,15 +72,19 @@ def describe(row):
     return f"{row['side']}, seed {row['seed']}, rate {row['rate']}: {row['loss']:.4f}"
 
 
-def print_table(rows, workers):
+def setting_of(row):
+    return row["workers"], row["pretrained"], row["steps"]
+
+
+def print_table(rows, setting):
     """The losses by side: mean, spread, and the ratio to the same seed's baseline."""
-    rows = [row for row in rows if row["workers"] == workers]
-    if not rows:
-        return
+    rows = [row for row in rows if setting_of(row) == setting]
     rate = rows[-1]["rate"]
     last = {(r["side"], r["seed"]): r for r in rows if r["rate"] == rate}
     seeds = sorted({seed for _, seed in last})
-    print(f"\n{workers} workers, {rows[-1]['steps']} steps, learning rate {rate}, seeds {seeds}\n")
+    workers, pretrained, steps = setting
+    where = f"after {pretrained} synchronous ones" if pretrained else "from scratch"
+    print(f"\n{workers} workers, {steps} steps {where}, learning rate {rate}, seeds {seeds}:\n")
     print("| side | validation loss, mean | spread | to synchronous | bytes a step |")
     print("|---|---|---|---|---|")
     for side in SIDES:
@@ -97,23 +103,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--pretrained", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if not args.table:
-        first = {"side": BASELINE, "seed": args.seeds[0], "steps": args.steps}
+        common = {"steps": args.steps, "pretrained": args.pretrained}
+        first = {"side": BASELINE, "seed": args.seeds[0], **common}
         tried = train([{**first, "rate": rate} for rate in RATES], args.workers)
         rate = min(tried, key=lambda row: row["loss"])["rate"]
         jobs = [
-            {"side": side, "seed": seed, "steps": args.steps, "rate": rate}
+            {"side": side, "seed": seed, "rate": rate, **common}
             for seed in args.seeds
             for side in SIDES
             if (side, seed) != (BASELINE, args.seeds[0])
         ]
         train(jobs, args.workers)
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    for workers in sorted({row["workers"] for row in rows}):
-        print_table(rows, workers)
+    for setting in dict.fromkeys(map(setting_of, rows)):
+        print_table(rows, setting)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Trains a character language model with each way to agree, one after the other.
 
 Usage: `tfdist run -n N convergence_side.py JOBS`, where JOBS is a JSON list of objects
-with "side", "seed", "rate" and "steps"; the chief prints a JSON line a job.
+with "side", "seed", "rate", "steps" and "pretrained" (how many synchronous steps went
+before, whose model all sides of a seed share); the chief prints a JSON line a job.
 """
 
 import json
@@ -21,20 +22,44 @@ settings.BATCH, settings.VALIDATION = 12, 512
 import keras_side  # noqa: E402 (it reads the settings)
 
 
+PRETRAINING_RATE = 4e-3
+_pretrained = {}  # (seed, steps): weights
+
+
 def train(strategy, job):
+    before = (job["seed"], job["pretrained"])
+    if job["pretrained"] and before not in _pretrained:
+        # The tokens of another seed: those of the comparison are new to the model.
+        plain = {**job, "side": "synchronous", "rate": PRETRAINING_RATE, "alpha": 1.0}
+        plain |= {"steps": job["pretrained"], "pretrained": 0, "data seed": job["seed"] + 1000}
+        _, model = fit(strategy, plain)
+        _pretrained[before] = model.get_weights()
+    return fit(strategy, job, _pretrained.get(before))[0]
+
+
+def fit(strategy, job, weights=None):
+    """Returns the row of a job, and its model."""
     keras.utils.set_random_seed(job["seed"])
     workers, steps = tfdist.world_size(), job["steps"]
-    (x, y), validation, vocabulary = settings.data(steps, workers, job["seed"])
+    (x, y), validation, vocabulary = settings.data(
+        steps, workers, job.get("data seed", job["seed"])
+    )
     with strategy.scope():
         model = keras_side.build(vocabulary, job["seed"])
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0, steps, alpha=0.1, warmup_target=job["rate"], warmup_steps=settings.WARM_UP_STEPS
+            0.0,
+            steps,
+            alpha=job.get("alpha", 0.1),
+            warmup_target=job["rate"],
+            warmup_steps=settings.WARM_UP_STEPS,
         )
         optimizer = keras.optimizers.Adam(
             rate, settings.BETA_1, settings.BETA_2, settings.EPSILON, global_clipnorm=1.0
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss)
+        if weights is not None:
+            model.set_weights(weights)
     begin = time.perf_counter()
     history = model.fit(
         x,
@@ -48,7 +73,7 @@ def train(strategy, job):
         callbacks=sides.callbacks(job["side"]),
         verbose=0,
     ).history
-    return {
+    row = {
         **job,
         "workers": workers,
         "loss": history["val_loss"][-1],
@@ -57,6 +82,7 @@ def train(strategy, job):
         "seconds": round(time.perf_counter() - begin, 1),
         "parameters": model.count_params(),
     }
+    return row, model
 
 
 if __name__ == "__main__":
