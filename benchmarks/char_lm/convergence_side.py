@@ -21,7 +21,6 @@ settings.BATCH, settings.VALIDATION = 12, 512
 
 import keras_side  # noqa: E402 (it reads the settings)
 
-
 PRETRAINING_RATE = 4e-3
 _pretrained = {}  # (seed, steps): weights
 
