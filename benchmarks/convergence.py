@@ -6,10 +6,11 @@
 A character language model (`char_lm/convergence_side.py`) on Shakespeare, Adam with
 warm-up and cosine decay. As in the paper of DiLoCo all sides go on from one model, which
 was trained synchronously for `--pretrained` steps (0: from scratch). The learning rate
-is tuned for the synchronous baseline first, on the first seed; all sides use it. Each side sees the same tokens in the same order, so
-a seed's losses are compared with the same seed's baseline. Prints a Markdown table and
-appends a JSON line a training to `results/convergence.jsonl`; `--table` prints the
-table of what is there, without training.
+is tuned for the synchronous baseline first, on the first seed; all sides use it. Each
+side sees the same tokens in the same order, so a seed's losses are compared with the
+same seed's baseline. Prints a Markdown table and appends a JSON line a training to
+`results/convergence.jsonl`; `--table` prints the tables of what is there, without
+training.
 """
 
 import argparse
