@@ -28,6 +28,7 @@ class SimulatedCommunicator:
         replica_id: the same as a scalar int32 tensor.
         messages: for each call so far, the dtypes it was given.
         collectives: for each call so far, the name of the method.
+        examples: scalar float32 tensor, set by whoever steps.
     """
 
     def __init__(self, meeting, replica):
@@ -36,6 +37,7 @@ class SimulatedCommunicator:
         self.replica_id = tf.constant(replica, tf.int32)
         self.messages = meeting.messages
         self.collectives = meeting.collectives
+        self.examples = None
         self._meeting = meeting
 
     @property
@@ -59,6 +61,15 @@ class SimulatedCommunicator:
         assert all(value.shape[0] == n for value in values), "expected a row for each replica"
         everyone = self._exchange("all_to_all", values, (n - 1) / n)
         return [_stack([value[self.replica] for value in each]) for each in everyone]
+
+    def group_sum(self, values, groups):
+        """For each value its sum over the replicas of this one's group."""
+        groups = np.asarray(groups)
+        members = np.flatnonzero(groups == groups[self.replica])
+        factor = 2 * (len(members) - 1) / len(members)
+        everyone = self._exchange("group_sum", [*values, tf.constant(groups)], factor)
+        assert all((theirs.numpy() == groups).all() for theirs in everyone.pop()), "other groups"
+        return [_sum([each[member] for member in members]) for each in everyone]
 
     def _exchange(self, collective, values, bytes_factor):
         """For each value the list of what the replicas laid down for it."""

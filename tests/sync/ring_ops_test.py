@@ -1,4 +1,6 @@
+import collectives
 import numpy as np
+import pytest
 import tensorflow as tf
 from rings import on_workers
 
@@ -62,3 +64,55 @@ def test_calls_of_a_graph_keep_the_order_of_the_program():
         np.testing.assert_array_equal(x, np.full(20, 8.0))
         for n, result in enumerate(results, 1):
             np.testing.assert_array_equal(result, np.full(n, 2.0))
+
+
+# -- gathers, exchanges and sums over groups, of one dtype a call ------------------------------
+
+
+def of_dtype(arrays, dtype):
+    return [array for array in arrays if array.dtype == dtype]
+
+
+@pytest.mark.parametrize("graph", [True, False], ids=["graph", "eagerly"])
+@pytest.mark.parametrize("dtype", collectives.DTYPES.values(), ids=collectives.DTYPES)
+def test_every_dtype(dtype, graph):
+    def program(ring):
+        def step():
+            values = of_dtype(collectives.values(ring.index, 2), dtype)
+            rows = of_dtype(collectives.rows(ring.index, 2), dtype)
+            values, rows = [[tf.constant(v) for v in each] for each in (values, rows)]
+            return (
+                ring_ops.all_gather(ring, values),
+                ring_ops.all_to_all(ring, rows),
+                ring_ops.group_sum(ring, values, tf.constant([3, 3])),
+                ring_ops.group_sum(ring, values, tf.constant([1, 0])),
+                ring_ops.all_reduce(ring, values),
+            )
+
+        return (tf.function(step) if graph else step)()
+
+    for worker, results in enumerate(on_workers(2, program)):
+        assert not isinstance(results, Exception), results
+        expected = (
+            collectives.gathered(2),
+            collectives.swapped(worker, 2),
+            collectives.group_sums(worker, [0, 0]),
+            collectives.values(worker, 2),
+            collectives.group_sums(worker, [0, 0]),
+        )
+        for found, wanted in zip(results, expected):
+            collectives.assert_same(found, of_dtype(wanted, dtype))
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_groups_of_some_workers(size):
+    groups = [5, 2, 5, 2][:size]
+
+    def program(ring):
+        values = collectives.values(ring.index, size)
+        values = [tf.constant(v) for v in of_dtype(values, np.float32)]
+        return ring_ops.group_sum(ring, values, tf.constant(groups))
+
+    for worker, sums in enumerate(on_workers(size, program)):
+        expected = collectives.group_sums(worker, groups)
+        collectives.assert_same(sums, of_dtype(expected, np.float32))

@@ -98,6 +98,111 @@ def test_bytes_sent(size):
         assert abs(sent - payload - framing) <= 64  # alignment
 
 
+# -- exchanges, and sums over groups ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_all_to_all_gives_each_worker_its_arrays(size):
+    def sent(source, target):
+        rng = np.random.default_rng(100 * source + target)
+        shapes = [(3,), (), (0, 2), (40_001,)]
+        dtypes = ["int8", ml_dtypes.bfloat16, "float32", "float64"]
+        return [np.asarray(9 * rng.normal(size=s)).astype(d) for s, d in zip(shapes, dtypes)]
+
+    def program(ring):
+        return ring.all_to_all([sent(ring.index, target) for target in range(size)])
+
+    for target, results in enumerate(on_workers(size, program)):
+        assert not isinstance(results, Exception), results
+        assert len(results) == size
+        for source, arrays in enumerate(results):
+            for found, expected in zip(arrays, sent(source, target)):
+                assert found.dtype == expected.dtype and found.shape == expected.shape
+                assert found.tobytes() == expected.tobytes()
+
+
+def test_all_to_all_sends_each_worker_its_own_alone():
+    def program(ring):
+        ring.all_to_all([[np.ones(1000, "float32")]] * 3)
+        return ring.bytes_sent
+
+    assert on_workers(3, program) == [2 * (4000 + 20)] * 3
+
+
+def test_workers_that_swap_other_shapes_are_noticed():
+    def program(ring):
+        return ring.all_to_all([[np.ones(3 + ring.index)]] * 2)
+
+    for error in on_workers(2, program):
+        assert isinstance(error, ConnectionError) and "makes another call" in str(error)
+
+
+@pytest.mark.parametrize("elements", [7, 40_001])  # by both ways
+@pytest.mark.parametrize("groups", ["AAAA", "ABAB", "ABBA", "AAAB", "ABCD"])
+def test_groups_sum_by_themselves(groups, elements):
+    shapes = [(elements,), ()]
+
+    def program(ring):
+        members = [i for i, group in enumerate(groups) if group == groups[ring.index]]
+        return [*ring.all_reduce(values(ring.index, shapes, "float64"), members), ring.bytes_sent]
+
+    results = on_workers(4, program)
+    for worker, (found, scalar, sent) in enumerate(results):
+        members = [i for i, group in enumerate(groups) if group == groups[worker]]
+        sums = [sum(each) for each in zip(*(values(i, shapes, "float64") for i in members))]
+        np.testing.assert_allclose(found, sums[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(scalar, sums[1], rtol=1e-12, atol=1e-12)
+        assert found.tobytes() == results[members[0]][0].tobytes()
+        assert (sent == 0) == (len(members) == 1)  # who is alone sends nothing
+
+
+def test_groups_may_change_from_call_to_call():
+    def program(ring):
+        total = np.ones(3)
+        for members in ([0, 1], [0, 1, 2], [1, 2], [0, 2]):
+            if ring.index not in members:
+                members = [ring.index]
+            (total,) = ring.all_reduce([total], members)
+            total = total.copy()
+        return total.tolist()
+
+    # 1 1 1, then 2 2 1, 5 5 5, 5 10 10, 15 10 15.
+    assert on_workers(3, program) == [[15.0] * 3, [10.0] * 3, [15.0] * 3]
+
+
+def test_a_worker_that_is_lost_is_named_within_its_group():
+    def program(ring):
+        if ring.index == 1:
+            return None  # closes its connections
+        members = [0, 1] if ring.index == 0 else [2, 3]
+        return ring.all_reduce([np.ones(3)], members)[0].tolist()
+
+    lost, _, *others = on_workers(4, program)
+    assert isinstance(lost, ConnectionResetError) and "worker 1 was lost" in str(lost)
+    assert others == [[2.0] * 3] * 2  # who does not need it does not notice
+
+
+def test_seconds_are_those_of_the_calls_waiting_included():
+    begins = threading.Event()
+
+    def program(ring):
+        assert ring.seconds == 0
+        if ring.index == 1:
+            assert begins.wait(30)
+            time.sleep(1)
+        begins.set()
+        ring.all_reduce([np.ones(3)])
+        first = ring.seconds
+        time.sleep(1)
+        assert ring.seconds == first > 0  # nothing outside of calls
+        ring.all_to_all([[np.ones(3)]] * 2)
+        assert ring.seconds > first
+        return first
+
+    waited, _ = on_workers(2, program)
+    assert waited > 0.5
+
+
 def test_a_worker_that_is_lost_is_named():
     def program(ring):
         if ring.index == 1:

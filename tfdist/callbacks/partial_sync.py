@@ -18,7 +18,7 @@ class PartialSync(GradientSyncCallback):
     Args:
         group_size: int from 2 to the number of replicas.
         resync_every: int, steps between two averages of all models.
-        seed: int, of the table of groups.
+        seed: int of at least 0, of the table of groups; the same on all workers.
 
     Raises:
         ValueError: an argument is out of range; in `fit`: a group larger than the number

@@ -59,7 +59,10 @@ class Algorithm:
         return tf.constant(False)
 
     def average(self, state, variables, communicator):
-        """Assigns `variables` the average model; changes no state."""
+        """Assigns `variables` the average model; changes no state.
+
+        Called only where replicas may differ, see `agrees_at`.
+        """
 
     def agrees_at(self, step):
         """Whether replicas hold the same variables after `step` steps; a Python bool."""
@@ -93,22 +96,26 @@ def weighted_mean(values, weight, sum_over_replicas):
         weight: scalar tensor, this replica's weight; if all are 0, the means are 0.
         sum_over_replicas: such as a communicator's `all_reduce`.
     """
-    dtypes = list(dict.fromkeys(value.dtype for value in values))
+    # A variable would be read by whoever sums, perhaps after it has changed.
+    weight = tf.convert_to_tensor(weight)
+    # Half precision holds neither the sums nor the numbers of examples.
+    wide = [tf.cast(v, tf.float32) if v.dtype.size < 4 else v for v in values]
+    dtypes = list(dict.fromkeys(value.dtype for value in wide))
     weights = [tf.cast(weight, dtype) for dtype in dtypes]
     of = dict(zip(dtypes, weights))
     # NaN times 0 is 0: a replica without examples.
-    weighed = [tf.math.multiply_no_nan(value, of[value.dtype]) for value in values]
+    weighed = [tf.math.multiply_no_nan(value, of[value.dtype]) for value in wide]
     sums = sum_over_replicas([*weighed, *weights])
     total = dict(zip(dtypes, sums[len(values) :]))
-    return [tf.math.divide_no_nan(v, total[v.dtype]) for v in sums[: len(values)]]
+    means = [tf.math.divide_no_nan(v, total[v.dtype]) for v in sums[: len(values)]]
+    return [tf.cast(mean, value.dtype) for mean, value in zip(means, values)]
 
 
 def assign_weighted_mean(variables, weight, communicator):
     """Assigns each variable its mean over replicas."""
     values = [tf.convert_to_tensor(variable) for variable in variables]
-    wide = [tf.cast(v, tf.float32) if v.dtype.size < 4 else v for v in values]
-    for variable, mean in zip(variables, weighted_mean(wide, weight, communicator.all_reduce)):
-        variable.assign(tf.cast(mean, variable.dtype))
+    for variable, mean in zip(variables, weighted_mean(values, weight, communicator.all_reduce)):
+        variable.assign(mean)
 
 
 def all_reduce_bytes(shapes, num_replicas, dtype_bytes=4):
@@ -123,6 +130,10 @@ def positive_int(name, value, least=1):
     Raises:
         ValueError: it is none.
     """
-    if isinstance(value, bool) or int(value) != value or value < least:
+    try:
+        whole = not isinstance(value, bool) and int(value) == value
+    except (TypeError, ValueError, OverflowError):  # None, text, NaN, infinity
+        whole = False
+    if not whole or value < least:
         raise ValueError(f"{name}={value!r}: expected an int of at least {least}.")
     return int(value)

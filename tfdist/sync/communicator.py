@@ -43,9 +43,9 @@ class ReplicaCommunicator:
         """Sums each value over all replicas, in as few messages as dtypes allow.
 
         Args:
-            values: list of float or integer tensors of any shape, or
-                `tf.IndexedSlices`. Shapes must be equal on all replicas, but for
-                the number of rows of a `tf.IndexedSlices`.
+            values: list of tensors of any shape, or `tf.IndexedSlices`, of a
+                floating-point type, int32 or int64. Shapes must be equal on all
+                replicas, but for the number of rows of a `tf.IndexedSlices`.
 
         Returns:
             A list of the same structure; bit-identical on all replicas.
@@ -129,6 +129,8 @@ class ReplicaCommunicator:
             return ring_ops.all_gather(self._ring, values)
         # A pack is one flat tensor of integers: collectives know few dtypes.
         flat, unpack = _pack(values)
+        if flat.shape[0] == 0:  # which TensorFlow's would wait for until the deadline
+            return [tf.zeros([self.num_replicas, *v.shape], v.dtype) for v in values]
         gathered = self._gather(flat, self.options)
         if gathered is None:
             mine = tf.one_hot(self.replica_id, self.num_replicas, dtype=flat.dtype)

@@ -22,7 +22,8 @@ class LocalAveraging(Algorithm):
 
     where n_r is how many examples r has seen since the last average, and n their sum:
     for batches of one size the plain mean of the paper, and for SGD with H = 1
-    synchronous SGD whatever the batches. Optimizers' momenta stay each replica's own.
+    synchronous SGD whatever the batches. Optimizers' momenta stay each replica's own. A
+    replica without examples (a short last batch) takes its step with the gradient 0.
 
     During the first `warmup_steps` steps gradients are averaged, as in synchronous
     SGD; what follows is then post-local SGD.
@@ -50,7 +51,7 @@ class LocalAveraging(Algorithm):
         self.warmup_steps = positive_int("warmup_steps", warmup_steps, least=0)
         if not 0 <= slow_momentum < 1:
             raise ValueError(f"slow_momentum={slow_momentum!r}: expected a float in [0, 1).")
-        if slow_learning_rate <= 0:
+        if not slow_learning_rate > 0:
             raise ValueError(f"slow_learning_rate={slow_learning_rate!r}: expected more than 0.")
         self.slow_momentum, self.slow_learning_rate = slow_momentum, slow_learning_rate
 

@@ -41,13 +41,14 @@ class GroupAveraging(Algorithm):
         group_size: int of at least 2. If it does not divide the number of replicas, one
             group of each step is smaller.
         resync_every: int.
-        seed: int, of the table of groups.
+        seed: int of at least 0, of the table of groups; the same on all workers.
     """
 
     def __init__(self, group_size, resync_every, seed=0):
         self.group_size = positive_int("group_size", group_size, least=2)
         self.resync_every = positive_int("resync_every", resync_every)
-        self.seed = seed
+        # None would be another table on each worker.
+        self.seed = positive_int("seed", seed, least=0)
 
     def check(self, num_replicas, optimizer, variables):
         if self.group_size > num_replicas:

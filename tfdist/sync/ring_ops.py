@@ -45,7 +45,7 @@ def group_sum(ring, values, groups):
         members = np.flatnonzero(groups == groups[ring.index]).tolist()
         return ring.all_reduce([np.asarray(array) for array in arrays], members)
 
-    sums = tf.numpy_function(reduce, [groups, *values], [value.dtype for value in values])
+    sums = _numpy_function(reduce, [groups, *values], [value.dtype for value in values])
     return _shaped_as(sums, values)
 
 
@@ -60,7 +60,7 @@ def all_gather(ring, values):
         workers = ring.all_to_all([[np.asarray(array) for array in arrays]] * ring.size)
         return [np.stack(parts) for parts in zip(*workers)]
 
-    stacked = tf.numpy_function(gather, values, [value.dtype for value in values])
+    stacked = _numpy_function(gather, values, [value.dtype for value in values])
     return _shaped_as(stacked, values, [ring.size])
 
 
@@ -72,19 +72,27 @@ def all_to_all(ring, values):
         workers = ring.all_to_all([list(row) for row in rows])
         return [np.stack(parts) for parts in zip(*workers)]
 
-    return _shaped_as(tf.numpy_function(swap, values, [v.dtype for v in values]), values)
+    return _shaped_as(_numpy_function(swap, values, [v.dtype for v in values]), values)
+
+
+def _numpy_function(function, tensors, dtypes):
+    """`tf.numpy_function` of a function that returns a list of arrays."""
+    if tf.executing_eagerly():
+        # TensorFlow's cannot hand over a scalar of bfloat16.
+        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        arrays = function(*[np.asarray(tensor.numpy()) for tensor in tensors])
+        return [tf.convert_to_tensor(array) for array in arrays]
+    return tf.numpy_function(function, tensors, dtypes)
 
 
 def _shaped_as(results, values, leading=()):
-    # Eagerly a list of one comes back as the one.
-    results = [results] if isinstance(results, tf.Tensor) else results
     return [_shaped(result, [*leading, *value.shape]) for result, value in zip(results, values)]
 
 
 def _sum(ring, tensors):
     # Stateful operations of a function run in the order of the program, so that
     # all workers make their calls in the same order.
-    totals = tf.numpy_function(
+    totals = _numpy_function(
         lambda *arrays: ring.all_reduce([np.asarray(array) for array in arrays]),
         tensors,
         [tensor.dtype for tensor in tensors],
@@ -97,7 +105,7 @@ def _gather_rows(ring, slices):
         workers = ring.all_gather([values, indices])
         return [np.concatenate(parts) for parts in zip(*workers)]
 
-    values, indices = tf.numpy_function(
+    values, indices = _numpy_function(
         gather, [slices.values, slices.indices], [slices.values.dtype, slices.indices.dtype]
     )
     values = _shaped(values, [None, *slices.values.shape[1:]])
