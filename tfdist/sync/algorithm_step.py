@@ -6,8 +6,9 @@ taken out, so that residuals of a compressor keep their unit when the scale chan
 Between synchronisations of a local algorithm nothing is sent: losses and gradients
 are this replica's own means, and so are metrics, until someone sums them up.
 
-Limits: sparse gradients are made dense. The denominator of a masked loss is each
-replica's own in local algorithms, where the exact mean would need a message a step.
+Limits: sparse gradients are made dense where an algorithm reduces them. The denominator
+of a masked loss is each replica's own in local algorithms, where the exact mean would
+need a message a step.
 """
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ import tensorflow as tf
 from tfdist.compat.optimizer import loss_scale
 from tfdist.compat.variables import global_copy
 from tfdist.sync.algorithm import assign_weighted_mean
-from tfdist.sync.step import KerasStep
+from tfdist.sync.step import KerasStep, scaled
 
 
 class SynchronousStep(KerasStep):
@@ -98,8 +99,9 @@ class LocalStep(SynchronousStep):
 
     def reduce_gradients(self, gradients, optimizer):
         weight = tf.cast(self.examples > 0, tf.float64)
-        if optimizer is not self._parts.optimizer:
-            return gradients
+        parts = self._parts
+        if optimizer is not parts.optimizer or not parts.algorithm.reduces_gradients:
+            return [None if g is None else scaled(g, tf.cast(weight, g.dtype)) for g in gradients]
         return self._by_algorithm(gradients, optimizer, weight)
 
     def finish(self, logs, metric_variables, compute_logs):
