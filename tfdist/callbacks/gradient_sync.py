@@ -36,6 +36,10 @@ class GradientSyncCallback(keras.callbacks.Callback):
         """The arguments that it was made with, as JSON values."""
         return self.algorithm.get_config()
 
+    def describe(self):
+        """The call that makes one like it, as text; the same in each process."""
+        return _call(type(self).__name__, self.get_config())
+
     @contextlib.contextmanager
     def around_fit(self, model, arguments):
         """Installs the algorithm around the whole of `fit`; called by `tfdist.strategies.checks`.
@@ -107,3 +111,18 @@ class GradientSyncCallback(keras.callbacks.Callback):
     def set_state(self, state):
         if self._sync is not None and state is not None:
             self._sync.set_state(state)
+
+
+def _call(name, arguments):
+    # Keras numbers the names of a process' optimizers: they say nothing of it.
+    given = [(k, v) for k, v in arguments.items() if v is not None and k != "name"]
+    return f"{name}({', '.join(f'{key}={_text(value)}' for key, value in given)})"
+
+
+def _text(value):
+    """A JSON value as text; what Keras has serialized as a call."""
+    if isinstance(value, dict) and {"class_name", "config"} <= value.keys():
+        return _call(value["class_name"], value["config"])
+    if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[1], dict):
+        return _call(*value)  # a compressor
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

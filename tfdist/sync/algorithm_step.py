@@ -6,8 +6,9 @@ taken out, so that residuals of a compressor keep their unit when the scale chan
 Between synchronisations of a local algorithm nothing is sent: losses and gradients
 are this replica's own means, and so are metrics, until someone sums them up.
 
-Limits: sparse gradients are made dense. The denominator of a masked loss is each
-replica's own in local algorithms, where the exact mean would need a message a step.
+Limits: sparse gradients are made dense where an algorithm reduces them. The denominator
+of a masked loss is each replica's own in local algorithms, where the exact mean would
+need a message a step.
 """
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ import tensorflow as tf
 from tfdist.compat.optimizer import loss_scale
 from tfdist.compat.variables import global_copy
 from tfdist.sync.algorithm import assign_weighted_mean
-from tfdist.sync.step import KerasStep
+from tfdist.sync.step import KerasStep, scaled
 
 
 class SynchronousStep(KerasStep):
@@ -101,7 +102,11 @@ class LocalStep(SynchronousStep):
         # replica without examples may be NaN.
         weight = tf.cast(self.examples > 0, tf.float64)
         present = [g for g in gradients if g is not None]
-        reduced = iter(self._by_algorithm(present, optimizer, weight))
+        if self._parts.algorithm.reduces_gradients:
+            present = self._by_algorithm(present, optimizer, weight)
+        else:
+            present = [scaled(g, tf.cast(weight, g.dtype)) for g in present]
+        reduced = iter(present)
         return [None if g is None else next(reduced) for g in gradients]
 
     def finish(self, logs, metric_variables, compute_logs):
