@@ -7,7 +7,6 @@ are compared with is one plain Keras model on the whole batches.
 
 import warnings
 
-import gradient_sync_features as features
 import numpy as np
 import plain_replicas
 import pytest

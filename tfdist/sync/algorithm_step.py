@@ -37,7 +37,7 @@ class SynchronousStep(KerasStep):
 
     def reduce_gradients(self, gradients, optimizer):
         parts = self._parts
-        if optimizer is not parts.optimizer:
+        if optimizer is not parts.optimizer or not parts.algorithm.reduces_gradients:
             return super().reduce_gradients(gradients, optimizer)
         if len(gradients) != len(parts.variables):
             raise ValueError(
