@@ -1,5 +1,6 @@
 """Gradient-sync callbacks on two real workers: what is killed, lost or raised there."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -93,7 +94,6 @@ def test_a_worker_that_stays_away_between_two_synchronisations_is_named():
 def _session():
     """Runs on each worker; returns what the tests look at."""
     import keras
-    import numpy as np
 
     import tfdist
     from tfdist.callbacks import DiLoCo, LocalSGD
@@ -139,10 +139,8 @@ def _session():
     found = {}
     for name, where in (("ended", None), ("batch", 1), ("epoch", "epoch")):
         model = build()
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             fit(model, LocalSGD(3), Raising(where))
-        except KeyboardInterrupt:
-            pass
         before = model.get_weights()
         history = fit(model, epochs=2)
         found[name] = before, model.get_weights(), history
