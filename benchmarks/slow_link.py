@@ -156,8 +156,11 @@ def print_tables(found):
     for link in links:
         rows = [row for (its_link, _), row in found.items() if its_link == link]
         limit = "no limit" if link == "none" else link.replace("mbit", " Mbit/s")
-        print(f"\n| {limit}, to a loss of {rows[0]['target']} | steps | seconds | times SyncSGD's ")
-        print("| ms a step | MB sent | kB a step |")
+        print(
+            f"\n| {limit}, to a loss of {rows[0]['target']} | steps | seconds | times SyncSGD's | ",
+            end="",
+        )
+        print("ms a step | MB sent | kB a step |")
         print("|---|---|---|---|---|---|---|")
         whole = found.get((link, "tfdist SyncSGD"), {}).get("seconds")
         for row in rows:
@@ -212,13 +215,15 @@ def plot(found):
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     links = list(dict.fromkeys(link for link, _ in found))
     names = list(dict.fromkeys(name for _, name in found))
     colors = {name: pyplot.get_cmap("tab20")(i % 20) for i, name in enumerate(names)}
     width = 4 * (len(links) + 1)
-    figure, every = pyplot.subplots(1, len(links) + 1, figsize=(width, 4.5), sharey=True)
+    figure, every = pyplot.subplots(
+        1, len(links) + 1, figsize=(width, 4.5), sharey=True, layout="constrained"
+    )
     for (link, name), row in found.items():
         _, seconds, sent, losses = zip(*row["curve"])
         style = {"color": colors[name], "linestyle": "--" if row["projected"] else "-"}
@@ -232,9 +237,10 @@ def plot(found):
     every[0].set_ylabel("validation loss of the average model")
     for axes in every:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None})
 
 
 def read_rows(target):

@@ -4,7 +4,8 @@
 
 The transformer has 2.9 M parameters (`transformer/sizes.py`), eight sequences a
 worker, Adam, float32; each process has one core. All sides run in turn, `--rounds`
-times; a figure is the median over the rounds of the median over 40 steps. Prints
+times; a figure is the median over the rounds of the median over 40 steps, and a ratio
+the median of each round's own, since the machine may be slower in one round. Prints
 Markdown tables, appends one JSON line a run to `results/step_time.jsonl` and draws
 `results/step_time.svg`.
 
@@ -92,7 +93,8 @@ def medians(rows):
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def print_tables(found):
+def print_tables(rows):
+    found = {name: medians(results) for name, results in rows.items()}
     print("\n| side | step, ms | tokens/s | a fit call, ms | an epoch, ms | memory, MB |")
     print("|---|---|---|---|---|---|")
     for name, side in found.items():
@@ -103,11 +105,14 @@ def print_tables(found):
 
     def ratio(title, slower, faster):
         if slower in found and faster in found:
-            value = found[slower]["step_ms"] / found[faster]["step_ms"]
-            print(f"| {title} | {value:.2f} |")
+            values = [
+                a["step_ms"] / b["step_ms"] for a, b in zip(rows[slower], rows[faster], strict=True)
+            ]
+            spread = f"{min(values):.2f} to {max(values):.2f}"
+            print(f"| {title} | {statistics.median(values):.2f} | {spread} |")
 
-    print("\n| ratio | |")
-    print("|---|---|")
+    print(f"\n| ratio | median of {len(next(iter(rows.values())))} rounds | spread |")
+    print("|---|---|---|")
     ratio("tfdist to plain Keras, one process", "plain Keras", "tfdist")
     ratio("tfdist, jit_compile to plain Keras, one process", "plain Keras", "tfdist, jit_compile")
     ratio(
@@ -170,9 +175,8 @@ def main():
             with open(RESULTS, "a") as file:
                 row = {"side": name, "time": time.strftime("%Y-%m-%d %H:%M"), **rows[name][-1]}
                 file.write(json.dumps(row) + "\n")
-    found = {name: medians(results) for name, results in rows.items()}
-    print_tables(found)
-    plot(found)
+    print_tables(rows)
+    plot({name: medians(results) for name, results in rows.items()})
 
 
 if __name__ == "__main__":

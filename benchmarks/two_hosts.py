@@ -18,20 +18,13 @@ PORT = 29400
 
 
 @contextlib.contextmanager
-def linked(rate=None, small_packets=False):
-    """Yields two hosts whose link carries `rate` each way ("100mbit"); None is no limit.
-
-    With `small_packets` the kernel counts packets as a wire carries them: TCP hands
-    packets of up to 64 kB to a virtual link otherwise, with one header.
-    """
+def linked(rate=None):
+    """Yields two hosts whose link carries `rate` each way ("100mbit"); None is no limit."""
     with two_hosts() as hosts:
         for host in hosts:
-            device = _device(host)
-            if small_packets:
-                _do(host, "ip", "link", "set", device, "gso_max_segs", "1")
             if rate is not None:
                 shape = ("rate", rate, "burst", "256kbit", "latency", "50ms")
-                _do(host, "tc", "qdisc", "add", "dev", device, "root", "tbf", *shape)
+                _do(host, "tc", "qdisc", "add", "dev", _device(host), "root", "tbf", *shape)
         yield hosts
 
 

@@ -65,21 +65,25 @@ def small():
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
-class Places(layers.Layer):
-    """Adds a learned vector for each place in the sequence."""
+class Embed(layers.Layer):
+    """Learned vectors of characters plus those of places.
+
+    By a product: the gradient of `layers.Embedding` is sparse, of which Keras' Adam
+    squares each occurrence of a character by itself, and learns more slowly here.
+    """
 
     def build(self, shape):
-        self.table = self.add_weight(shape=shape[1:], initializer=small())
+        self.characters = self.add_weight((len(characters), args.width), initializer=small())
+        self.places = self.add_weight((args.block, args.width), initializer=small())
 
-    def call(self, x):
-        return x + self.table
+    def call(self, tokens):
+        return keras.ops.one_hot(tokens, len(characters)) @ self.characters + self.places
 
 
 def gpt():
     """A causal transformer with the normalization before each part (GPT-2)."""
     tokens = keras.Input((args.block,), dtype="int32")
-    x = layers.Embedding(len(characters), args.width, embeddings_initializer=small())(tokens)
-    x = layers.Dropout(args.dropout)(Places()(x))
+    x = layers.Dropout(args.dropout)(Embed()(tokens))
     for _ in range(args.layers):
         y = layers.LayerNormalization(epsilon=1e-5)(x)
         y = layers.MultiHeadAttention(

@@ -32,6 +32,19 @@ class CrashAt(keras.callbacks.Callback):
             raise Crash
 
 
+class CrashAtEpoch(keras.callbacks.Callback):
+    """Ends the training at the end of so many epochs of this process, before it is saved."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs -= 1
+        if self.epochs == 0:
+            raise Crash
+
+
 class ByIndex(keras.utils.PyDataset):
     """Batches by index, of rows that are shuffled after each epoch."""
 
@@ -113,6 +126,7 @@ def train(
     data="arrays",
     crash=None,
     clock=None,
+    sync=None,
     schedule=False,
     epochs=EPOCHS,
     **options,
@@ -125,6 +139,7 @@ def train(
         data: a key of `DATA`.
         crash: a `CrashAt`, or None.
         clock: another callback, or None.
+        sync: a gradient-sync callback, or None.
         schedule: whether the learning rate follows a schedule, not a callback.
         epochs: int.
         options: for `make_model`, and for `Checkpoint`.
@@ -138,7 +153,7 @@ def train(
     ]
     if not schedule:
         callbacks.append(keras.callbacks.ReduceLROnPlateau("val_loss", patience=1))
-    callbacks += [callback for callback in (clock, crash) if callback]
+    callbacks += [callback for callback in (clock, sync, crash) if callback]
     arguments = {"validation_data": (X[:11], Y[:11]), **DATA[data]()}
     with warnings.catch_warnings():
         # Keras, of each pipeline whose length it does not know.
@@ -146,4 +161,6 @@ def train(
         history = model.fit(**arguments, epochs=epochs, verbose=0, callbacks=callbacks)
     variables = [*model.variables, *model.optimizer.variables]
     bits = [variable.numpy().tobytes() for variable in variables]
-    return {"bits": bits, "history": history.history, "epochs": history.epoch}
+    # That one is a time.
+    logs = {name: values for name, values in history.history.items() if name != "sync_seconds"}
+    return {"bits": bits, "history": logs, "epochs": history.epoch}

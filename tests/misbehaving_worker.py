@@ -1,4 +1,8 @@
-"""A training whose second worker does something else; run by the tests on two workers."""
+"""A training whose second worker does something else; run by the tests on two workers.
+
+Usage: misbehaving_worker.py MODE [LocalSGD]: what it does, and whether workers go
+their own ways until the end of the epoch.
+"""
 
 import os
 import signal
@@ -58,7 +62,10 @@ if mode == "evaluates alone":
 batch_size = 8
 if other and mode == "other batch size":
     x, y, batch_size = x[:56], y[:56], 7  # as many batches
-model.fit(x, y, batch_size=batch_size, verbose=0, callbacks=[Misbehave()])
+callbacks = [Misbehave()]
+if sys.argv[2:] == ["LocalSGD"]:
+    callbacks.append(tfdist.callbacks.LocalSGD(period=1000))
+model.fit(x, y, batch_size=batch_size, verbose=0, callbacks=callbacks)
 if mode == "other weights":
     if other:
         model.layers[-1].set_weights([np.ones((3, 1)), np.ones(1)])

@@ -33,7 +33,7 @@ class Embed(layers.Layer):
         return keras.ops.one_hot(tokens, self.vocabulary) @ self.tokens + self.places
 
 
-def build(vocabulary):
+def build(vocabulary, seed=0):
     """The same model as `torch_side.GPT`."""
     tokens = keras.Input((settings.BLOCK,), dtype="int32")
     x = Embed(vocabulary, settings.WIDTH)(tokens)
@@ -49,7 +49,7 @@ def build(vocabulary):
     x = layers.LayerNormalization(epsilon=1e-5)(x)
     model = keras.Model(tokens, layers.Dense(vocabulary)(x))
     variables = [v for v in model.weights if v.name in ("tokens", "places", "kernel")]
-    for variable, matrix in zip(variables, settings.matrices(vocabulary), strict=True):
+    for variable, matrix in zip(variables, settings.matrices(vocabulary, seed), strict=True):
         variable.assign(matrix.reshape(variable.shape))
     return model
 
@@ -118,7 +118,7 @@ def train(side):
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             jit_compile=side.get("jit_compile", "auto"),
         )
-    record = Record(side["target"])
+    callbacks, record = agreement(side), Record(side["target"])
     model.fit(
         x,
         y,
@@ -128,11 +128,15 @@ def train(side):
         shuffle=False,
         validation_data=validation if side["target"] is not None else None,
         validation_batch_size=settings.VALIDATION,
-        callbacks=[*agreement(side), record],
+        callbacks=[*callbacks, record],
         verbose=0,
     )
-    points, parameters = record.recorder.points, model.count_params()
-    return {"points": points, "parameters": parameters, **record.sync}
+    found = {"points": record.recorder.points, "parameters": model.count_params(), **record.sync}
+    for callback in callbacks:
+        shapes = [variable.shape for variable in model.trainable_variables]
+        sent = callback.algorithm.bytes_per_step(shapes, tfdist.world_size())
+        found["bytes_per_step"] = float(sent)
+    return found
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ LEARNING_RATE, WARM_UP_STEPS, BETA_1, BETA_2, EPSILON = 2e-3, 50, 0.9, 0.99, 1e-
 VALIDATION = 256  # sequences
 
 
-def data(steps, workers):
+def data(steps, workers, seed=0):
     """Returns `(x, y), (x_validation, y_validation), vocabulary`; x and y are int32.
 
     The rows of step s are `x[s * workers * BATCH :][: workers * BATCH]`, the first
@@ -30,7 +30,7 @@ def data(steps, workers):
     import char_lm_data
 
     train, validation, characters = char_lm_data.load()
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     starts = random.integers(0, len(train) - BLOCK, steps * workers * BATCH)
     even = np.linspace(0, len(validation) - BLOCK - 1, VALIDATION).astype(int)
     return _pieces(train, starts), _pieces(validation, even), len(characters)
@@ -59,26 +59,28 @@ class Recorder:
     The first step is not counted: it traces, compiles and allocates.
 
     Attributes:
-        points: list of `{"step", "seconds", "sent", "loss"}`, a row an evaluation; the
-            seconds and the bytes that this worker sent are those since the row before.
+        points: list of `{"step", "seconds", "sent", "packets", "loss"}`, a row an
+            evaluation; the seconds, and the bytes and packets that this worker sent, are
+            those since the row before.
     """
 
     def __init__(self):
         names = [name for name in os.listdir("/sys/class/net") if name != "lo"]
-        self._counter = pathlib.Path("/sys/class/net", names[0], "statistics", "tx_bytes")
+        self._counters = pathlib.Path("/sys/class/net", names[0], "statistics")
         self.points = []
         self._begin = None
 
     def begin(self):
-        self._begin = time.perf_counter(), self._sent()
+        self._begin = time.perf_counter(), self._sent("bytes"), self._sent("packets")
 
     def end(self, step):
-        seconds, sent = self._begin
-        point = {"step": step, "seconds": time.perf_counter() - seconds}
-        self.points.append({**point, "sent": self._sent() - sent, "loss": None})
+        seconds, sent, packets = self._begin
+        point = {"step": step, "seconds": time.perf_counter() - seconds, "loss": None}
+        point["sent"] = self._sent("bytes") - sent
+        self.points.append({**point, "packets": self._sent("packets") - packets})
 
     def evaluated(self, loss):
         self.points[-1]["loss"] = float(loss)
 
-    def _sent(self):
-        return int(self._counter.read_text())
+    def _sent(self, what):
+        return int((self._counters / f"tx_{what}").read_text())

@@ -20,9 +20,18 @@ def build(keras, jit_compile):
     """The same transformer as `torch_side.build`, 2.87 M parameters."""
     layers = keras.layers
     tokens = keras.Input((sizes.TOKENS,), dtype="int32")
-    positions = keras.ops.arange(sizes.TOKENS)
+
+    class Positions(layers.Layer):
+        """Adds a vector of each place; an `Embedding` of a constant would not be trained."""
+
+        def build(self, shape):
+            self.vectors = self.add_weight(shape[1:], name="vectors")
+
+        def call(self, x):
+            return x + self.vectors
+
     x = layers.Embedding(sizes.VOCABULARY, sizes.WIDTH)(tokens)
-    x = x + layers.Embedding(sizes.TOKENS, sizes.WIDTH)(positions)
+    x = Positions()(x)
     for _ in range(sizes.LAYERS):
         y = layers.LayerNormalization(epsilon=1e-5)(x)
         y = layers.MultiHeadAttention(sizes.HEADS, sizes.WIDTH // sizes.HEADS)(

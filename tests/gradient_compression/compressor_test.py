@@ -98,6 +98,13 @@ def test_one_replica_sends_nothing(compressor):
 
 
 @every
+def test_bytes_of_float64(compressor):
+    communicator = cases.train(compressor, 3, "float64", steps=1)[0][3]
+    sent = compressor.bytes_per_step(cases.SHAPES, 3, dtype_bytes=8)
+    assert sent == round(communicator.bytes_sent)
+
+
+@every
 def test_mixed_dtypes_keep_theirs(compressor):
     shapes = [(12, 8), (16, 8), (4,), (4,)]
     dtypes = ["float32", "float64", "float64", "float32"]

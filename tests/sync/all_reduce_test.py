@@ -27,4 +27,4 @@ def test_bytes_per_step_are_those_that_are_sent(workers):
 
 
 def test_its_config():
-    assert AllReduce().get_config() == {"compressor": None}
+    assert AllReduce().get_config() == {"compressor": None, "warmup_steps": 0}

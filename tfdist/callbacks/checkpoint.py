@@ -13,7 +13,6 @@ Limits: what is promised, and for which data, is in the docstring of `Checkpoint
 """
 
 import contextlib
-import json
 import uuid
 import warnings
 
@@ -356,7 +355,7 @@ class Checkpoint(keras.callbacks.Callback):
 def _algorithm_of(callbacks):
     """The gradient-sync callback among `callbacks`, as text; None for plain all-reduce."""
     found = [one for one in callbacks if isinstance(one, GradientSyncCallback)]
-    return f"{type(found[0]).__name__} {json.dumps(found[0].get_config())}" if found else None
+    return found[0].describe() if found else None
 
 
 def _set_seed(seed, was_chosen):

@@ -16,8 +16,11 @@ class GradientSyncCallback(keras.callbacks.Callback):
     """Puts an algorithm of `tfdist.sync` in the place of plain all-reduce, for one `fit`.
 
     Adds `sync_bytes` and `sync_seconds` to the logs: what this worker has sent to
-    others a step, and the seconds of a step that went into it, waiting included; means
-    since the epoch began.
+    others a step (of several replicas on a worker, what the first of them has), and the
+    seconds of a step that went into it, waiting included; means since the epoch began.
+    Between workers with connections of their own the bytes are counted where they are
+    sent, framing and the metrics' message included; elsewhere they are the payload, by
+    the formula of a ring.
 
     Args:
         algorithm: a `tfdist.sync.algorithm.Algorithm`.
@@ -32,6 +35,10 @@ class GradientSyncCallback(keras.callbacks.Callback):
     def get_config(self):
         """The arguments that it was made with, as JSON values."""
         return self.algorithm.get_config()
+
+    def describe(self):
+        """The call that makes one like it, as text; the same in each process."""
+        return _call(type(self).__name__, self.get_config())
 
     @contextlib.contextmanager
     def around_fit(self, model, arguments):
@@ -104,3 +111,18 @@ class GradientSyncCallback(keras.callbacks.Callback):
     def set_state(self, state):
         if self._sync is not None and state is not None:
             self._sync.set_state(state)
+
+
+def _call(name, arguments):
+    # Keras numbers the names of a process' optimizers: they say nothing of it.
+    given = [(k, v) for k, v in arguments.items() if v is not None and k != "name"]
+    return f"{name}({', '.join(f'{key}={_text(value)}' for key, value in given)})"
+
+
+def _text(value):
+    """A JSON value as text; what Keras has serialized as a call."""
+    if isinstance(value, dict) and {"class_name", "config"} <= value.keys():
+        return _call(value["class_name"], value["config"])
+    if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[1], dict):
+        return _call(*value)  # a compressor
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

@@ -18,11 +18,13 @@ class SyncSGD(GradientSyncCallback):
 
     Args:
         compressor: one of `tfdist.gradient_compression`; None for exact gradients.
+        warmup_steps: int, so many steps at first are exact. Compressors with error
+            feedback learn better so, with Adam above all.
 
     Raises:
         ValueError: in `fit`: another gradient-sync callback; a compressor that does
             not go with the optimizer or with a variable's dtype.
     """
 
-    def __init__(self, compressor=None):
-        super().__init__(AllReduce(compressor))
+    def __init__(self, compressor=None, warmup_steps=0):
+        super().__init__(AllReduce(compressor, warmup_steps))

@@ -140,6 +140,7 @@ def _after_the_steps(original):
             return original(self, logs)  # `evaluate` ends with it, too
         sync.end_of_epoch()
         theirs = {name: value for name, value in logs.items() if name not in sync.traffic()}
+        theirs = sync.global_logs(theirs, self.get_metrics_result())
         return {**original(self, theirs), **sync.traffic()}
 
     return _get_metrics_result_or_logs

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfdist.gradient_compression import packing, traffic
+from tfdist.gradient_compression import inputs, packing, traffic
 
 
 class Compressor:
@@ -21,8 +21,11 @@ class Compressor:
     the mean holds a NaN on all replicas, so that `keras.optimizers.LossScaleOptimizer`
     skips the step everywhere, and the state stays as it was.
 
-    With one replica everything happens but the sending: the mean is what the others
-    would have received.
+    With one replica everything happens but the sending: the mean is what others would
+    have received. No state depends on the number of replicas.
+
+    Limit: all replicas compute on the same kind of device. What they received has the
+    same bits, but the last step from it to the mean is each replica's own arithmetic.
 
     A subclass defines `_exchange` and `_compressed_bytes`, and where it keeps a state
     `_state_specs`; it may narrow `_compresses`.
@@ -61,7 +64,7 @@ class Compressor:
             ValueError: a variable that is not of a floating-point dtype, or whose shape
                 is not known.
         """
-        specs = [tf.TensorSpec(_shape_of(v), _gradient_dtype(v)) for v in variables]
+        specs = [tf.TensorSpec(inputs.shape_of(v), inputs.gradient_dtype(v)) for v in variables]
         return {
             name: [tf.zeros(spec.shape, spec.dtype) for spec in wanted]
             for name, wanted in self._state_specs(specs).items()
@@ -87,11 +90,12 @@ class Compressor:
             ValueError: gradients that are not dense, not float32 or float64, of unknown
                 shape, or for which the state was not made.
         """
-        gradients = [_checked(gradient) for gradient in gradients]
+        gradients = [inputs.checked(gradient) for gradient in gradients]
         if not gradients:
             return [], state
         self._check_state(state, gradients)
-        # One vector has one dtype. Of the mixed models, which are rare, we spare the code.
+        # What is packed has one dtype. Models that mix float32 with float64 are rare: for
+        # them the few bytes more are simpler than a message a dtype.
         widest = max((g.dtype for g in gradients), key=lambda dtype: dtype.size)
         given = {name: [_widened(v, widest) for v in values] for name, values in state.items()}
         means, new_state, finite = self._reduce(
@@ -134,8 +138,8 @@ class Compressor:
             ValueError: says what cannot be served, and what to do.
         """
         for variable in variables:
-            _gradient_dtype(variable)
-            _shape_of(variable)
+            inputs.gradient_dtype(variable)
+            inputs.shape_of(variable)
 
     def get_config(self):
         return {"min_elements": self.min_elements}
@@ -227,48 +231,8 @@ def register(compressor):
     return keras.saving.register_keras_serializable(package="tfdist")(compressor)
 
 
-def _shape_of(variable):
-    shape = tf.TensorShape(variable.shape)
-    if not shape.is_fully_defined():
-        raise ValueError(
-            f"A variable of shape {shape} was received: expected one whose shape is known. "
-            "Build the model first."
-        )
-    return shape
-
-
-def _gradient_dtype(variable):
-    """float32 or float64: the dtype of the gradient of a variable."""
-    dtype = tf.as_dtype(variable.dtype)
-    if not dtype.is_floating or dtype.size < 2:
-        raise ValueError(
-            f"A variable of dtype {dtype.name} was received: expected float16, bfloat16, float32 "
-            "or float64, whose gradients can be compressed. Train this model without a compressor."
-        )
-    return tf.float64 if dtype == tf.float64 else tf.float32
-
-
 def _shapes(state):
     return {name: [tuple(value.shape) for value in values] for name, values in state.items()}
-
-
-def _checked(gradient):
-    if isinstance(gradient, tf.IndexedSlices):
-        raise ValueError(
-            "A gradient that is a `tf.IndexedSlices` was received: expected a dense tensor. "
-            "Convert it by `tf.convert_to_tensor`."
-        )
-    if gradient.dtype not in (tf.float32, tf.float64):
-        raise ValueError(
-            f"A gradient of dtype {gradient.dtype.name} was received: expected float32 or float64. "
-            "Cast it first."
-        )
-    if not gradient.shape.is_fully_defined():
-        raise ValueError(
-            f"A gradient of shape {gradient.shape} was received: expected one whose shape is "
-            "known. Set it by `tf.ensure_shape`."
-        )
-    return gradient
 
 
 def _cast(value, dtype):

@@ -13,8 +13,9 @@ from tfdist.gradient_compression.orthogonalization import Segments
 class PowerSGD(Compressor):
     """Sends a low-rank approximation, found by one power iteration a step.
 
-    A gradient of n x m (the last dimension, and all others) plus the residual of the
-    steps before is M on each replica. With Q of the step before,
+    A gradient of n x m plus the residual of the steps before is M on each replica; one
+    of more dimensions is cut in two where n + m is least, which for convolutions is in
+    front of the last. With Q of the step before,
 
         P = mean of M Q;  P <- orthonormal columns of P;  Q = mean of M' P;  mean = P Q'
 
@@ -75,7 +76,10 @@ class PowerSGD(Compressor):
             return {}
         if not self.warm_start:
             return {"residuals": residuals, "step": [tf.TensorSpec([], tf.int64)]}
-        q = [tf.TensorSpec([spec.shape[-1], self.rank], spec.dtype) for spec in residuals]
+        q = [
+            tf.TensorSpec([_matrix_shape(spec.shape)[1], self.rank], spec.dtype)
+            for spec in residuals
+        ]
         return {"residuals": residuals, "q": q}
 
     def _exchange(self, state, compressed, rest, communicator):
@@ -125,8 +129,9 @@ class PowerSGD(Compressor):
 
 
 def _matrix_shape(shape):
-    *others, last = tuple(shape)
-    return math.prod(others), last
+    shape = tuple(shape)
+    cuts = [(math.prod(shape[:at]), math.prod(shape[at:])) for at in range(1, len(shape))]
+    return min(reversed(cuts), key=sum)
 
 
 def _products(p, q, like):

@@ -19,7 +19,8 @@ class TopK(Compressor):
     A replica adds its gradient to the residual of the steps before, sends the `ratio` of
     the elements that are largest in absolute value, with their indices, and keeps the
     rest. All gather everyone's: the bytes grow with the number of replicas,
-    8 (N - 1) `ratio` an element of float32 against 8 (N - 1) / N of an all-reduce.
+    8 (N - 1) `ratio` an element of float32 against 8 (N - 1) / N of an all-reduce. So
+    choose a ratio well below 1 / N.
 
     With `momentum` this is deep gradient compression, for plain SGD: the replica
     accumulates its velocity u = momentum x u + g in the place of g, as the momentum of

@@ -3,9 +3,11 @@
 `GradientSync` keeps the algorithm's state for one call of `fit`, and shows Keras the
 average model where people look at it: from the end of an epoch's steps (validation,
 callbacks' `on_epoch_end`, the end of `fit`) to the next epoch's first step, where each
-replica gets its own variables back. So looking never changes training.
+replica gets its own variables back. So looking never changes training. A variable that
+a callback assigns meanwhile has its new value on all replicas.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import strategy as engine
@@ -33,6 +35,7 @@ class GradientSync:
         self._strategy, self._model, self.algorithm = strategy, model, algorithm
         self._parts = None
         self._own = None  # what replicas hold themselves, while the average is shown
+        self._shown = None  # the average, meanwhile
         self._traffic = None
         self._functions = {}
         self._since_begin = {"steps": 0, BYTES: 0.0, SECONDS: 0.0}  # of the epoch
@@ -49,7 +52,7 @@ class GradientSync:
         variables = [v.value for v in model.trainable_variables]
         self.algorithm.check(strategy.num_replicas_in_sync, model.optimizer, variables)
         with strategy.scope():
-            if not model.optimizer.built:
+            if model.optimizer is not None and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
             state = self.algorithm.init(variables)
             examples = new_variable(tf.zeros([], tf.float64))
@@ -129,14 +132,34 @@ class GradientSync:
             self._show_average()
         self._count_since(before)
 
+    def global_logs(self, logs, metrics):
+        """The logs of an epoch, equal on all workers. All workers must call it.
+
+        Args:
+            logs: dict of the last step's logs on this worker.
+            metrics: dict of the model's metrics, which are global.
+
+        Returns:
+            A dict with the names of `logs`: metrics, and of what is no metric the mean
+            over replicas.
+        """
+        if not self.algorithm.local:
+            return logs
+        own = {k: np.asarray(v).tolist() for k, v in logs.items() if k not in metrics}
+        if own:
+            workers = self._strategy.exchange("the logs of an epoch", {"logs": own})
+            own = {name: np.mean([of["logs"][name] for of in workers], axis=0) for name in own}
+        return {name: metrics[name] if name in metrics else own[name] for name in logs}
+
     def finish(self):
-        """`fit` has returned: all replicas hold the average model from now on."""
+        """`fit` has returned: all replicas hold the average model, and one optimizer's state."""
         if not self.algorithm.local or self._parts is None:
             return
         with self._strategy.watching("averaging the models at the end of `fit`"):
             self._show_average()
         self._own = None
         self._forget_differences([v.value for v in self._others()])
+        self._strategy.synchronize_new_variables()
 
     def abandon(self):
         """`fit` has raised: nobody can be asked, so the chief's first replica is right."""
@@ -192,10 +215,23 @@ class GradientSync:
                 assign_weighted_mean(ema, tf.ones([], tf.float64), communicator)
 
         self._on_replicas(average, name=("average", agrees))
+        self._shown = self._first_values()
+
+    def _first_values(self):
+        return [engine.local_components(v)[0].numpy() for v in self._averaged()]
+
+    def _keep_assigned(self):
+        """A variable that a callback has assigned, while the average was shown, stays so."""
+        for place, (now, shown) in enumerate(zip(self._first_values(), self._shown)):
+            # Keras' `SwapEMAWeights` brings all back but for rounding.
+            rounding = 1e-5 * np.max(np.abs(shown), initial=0.0)
+            if not np.allclose(now, shown, rtol=0, atol=rounding, equal_nan=True):
+                self._own[place] = [now] * len(self._own[place])
 
     def _show_own(self):
         if self._own is None:
             return
+        self._keep_assigned()
         for variable, values in zip(self._averaged(), self._own):
             for part, value in zip(engine.local_components(variable), values):
                 part.assign(value)
@@ -267,7 +303,7 @@ class _ShowingOwn:
         sync = self._sync
         self._own = sync._own
         if self._own is not None:
-            self._average = [engine.local_components(v)[0].numpy() for v in sync._averaged()]
+            self._average = sync._first_values()
             sync._show_own()
 
     def __exit__(self, *_):

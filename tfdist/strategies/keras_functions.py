@@ -50,7 +50,11 @@ def _make_step_function(strategy, model, step_function, sync=None):
     @tf.autograph.experimental.do_not_convert
     def one_step(data):
         logs = strategy.run_step(replica_step, args=(data,))
-        return tf.nest.map_structure(lambda log: strategy.experimental_local_results(log)[0], logs)
+        differ = sync is not None and sync.algorithm.local
+        of_worker = _mean if differ else lambda values: values[0]
+        return tf.nest.map_structure(
+            lambda log: of_worker(strategy.experimental_local_results(log)), logs
+        )
 
     many_steps = _repeat(one_step, model)
     if not model.run_eagerly:
@@ -93,6 +97,14 @@ def _make_step_function(strategy, model, step_function, sync=None):
         return logs
 
     return begun
+
+
+def _mean(values):
+    """The mean of replicas' logs."""
+    first = tf.convert_to_tensor(values[0])
+    if len(values) == 1 or not first.dtype.is_floating:
+        return first
+    return tf.add_n([tf.convert_to_tensor(value) for value in values]) / len(values)
 
 
 def _uncompiled(step_function):

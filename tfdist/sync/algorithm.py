@@ -14,9 +14,12 @@ class Algorithm:
 
     Attributes:
         local: whether replicas hold different variables between synchronisations.
+        reduces_gradients: whether `reduce_gradients` does anything; else it is not
+            called, and sparse gradients stay sparse.
     """
 
     local = True
+    reduces_gradients = True
 
     def check(self, num_replicas, optimizer, variables):
         """Raises ValueError where it cannot serve this training."""

@@ -6,8 +6,9 @@ taken out, so that residuals of a compressor keep their unit when the scale chan
 Between synchronisations of a local algorithm nothing is sent: losses and gradients
 are this replica's own means, and so are metrics, until someone sums them up.
 
-Limits: sparse gradients are made dense. The denominator of a masked loss is each
-replica's own in local algorithms, where the exact mean would need a message a step.
+Limits: sparse gradients are made dense where an algorithm reduces them. The denominator
+of a masked loss is each replica's own in local algorithms, where the exact mean would
+need a message a step.
 """
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ import tensorflow as tf
 from tfdist.compat.optimizer import loss_scale
 from tfdist.compat.variables import global_copy
 from tfdist.sync.algorithm import assign_weighted_mean
-from tfdist.sync.step import KerasStep
+from tfdist.sync.step import KerasStep, scaled
 
 
 class SynchronousStep(KerasStep):
@@ -35,16 +36,9 @@ class SynchronousStep(KerasStep):
         self._parts = parts
 
     def reduce_gradients(self, gradients, optimizer):
-        if optimizer is not self._parts.optimizer:
+        parts = self._parts
+        if optimizer is not parts.optimizer or not parts.algorithm.reduces_gradients:
             return super().reduce_gradients(gradients, optimizer)
-        weight = tf.cast(self.num_replicas, tf.float64)
-        if id(optimizer) not in self._weighed_for:
-            weight *= self.share()
-        return self._by_algorithm(gradients, optimizer, weight)
-
-    def _by_algorithm(self, gradients, optimizer, weight):
-        """Hands contributions, which are `weight` times the gradients, to the algorithm."""
-        parts, scale = self._parts, loss_scale(optimizer)
         if len(gradients) != len(parts.variables):
             raise ValueError(
                 f"The optimizer was applied to {len(gradients)} gradients; a gradient-sync "
@@ -52,22 +46,29 @@ class SynchronousStep(KerasStep):
                 "variables of the model. Apply it to all of them at once, with None for those "
                 "without a gradient."
             )
-        if scale is not None:
-            weight = tf.cast(weight, tf.float64) / tf.cast(scale, tf.float64)
+        weight = tf.cast(self.num_replicas, tf.float64)
+        if id(optimizer) not in self._weighed_for:
+            weight *= self.share()
         given = [
-            tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
+            tf.zeros(v.shape, v.dtype) if g is None else g
             for g, v in zip(gradients, parts.variables)
         ]
+        means = self._by_algorithm(given, optimizer, weight)
+        return [None if g is None else mean for g, mean in zip(gradients, means)]
+
+    def _by_algorithm(self, gradients, optimizer, weight):
+        """Hands contributions, which are `weight` times the gradients, to the algorithm."""
+        parts, scale = self._parts, loss_scale(optimizer)
+        if scale is not None:
+            weight = tf.cast(weight, tf.float64) / tf.cast(scale, tf.float64)
+        given = [tf.convert_to_tensor(g) for g in gradients]
         wide = [tf.cast(g, tf.float32) if g.dtype.size < 4 else g for g in given]
         # NaN times 0 is 0: a replica without examples.
         contributions = [tf.math.multiply_no_nan(g, tf.cast(weight, g.dtype)) for g in wide]
         means = parts.algorithm.reduce_gradients(parts.state, contributions, self.communicator)
         if scale is not None:
             means = [mean * tf.cast(scale, mean.dtype) for mean in means]
-        return [
-            None if g is None else tf.cast(mean, of.dtype)
-            for g, of, mean in zip(gradients, given, means)
-        ]
+        return [tf.cast(mean, of.dtype) for of, mean in zip(given, means)]
 
     def finish(self, logs, metric_variables, compute_logs):
         logs = super().finish(logs, metric_variables, compute_logs)
@@ -97,10 +98,16 @@ class LocalStep(SynchronousStep):
         return self.zero_if_empty(loss)
 
     def reduce_gradients(self, gradients, optimizer):
+        # Whichever optimizer: these algorithms keep nothing for a gradient. One of a
+        # replica without examples may be NaN.
         weight = tf.cast(self.examples > 0, tf.float64)
-        if optimizer is not self._parts.optimizer:
-            return gradients
-        return self._by_algorithm(gradients, optimizer, weight)
+        present = [g for g in gradients if g is not None]
+        if self._parts.algorithm.reduces_gradients:
+            present = self._by_algorithm(present, optimizer, weight)
+        else:
+            present = [scaled(g, tf.cast(weight, g.dtype)) for g in present]
+        reduced = iter(present)
+        return [None if g is None else next(reduced) for g in gradients]
 
     def finish(self, logs, metric_variables, compute_logs):
         parts = self._parts

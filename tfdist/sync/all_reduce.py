@@ -1,6 +1,8 @@
 """Synchronous SGD: every step, all replicas apply the mean gradient."""
 
-from tfdist.sync.algorithm import Algorithm, all_reduce_bytes, new_variable
+import tensorflow as tf
+
+from tfdist.sync.algorithm import Algorithm, all_reduce_bytes, new_variable, positive_int
 
 
 class AllReduce(Algorithm):
@@ -8,16 +10,24 @@ class AllReduce(Algorithm):
 
         g = 1/N sum_r C(g_r + e_r),    e_r <- g_r + e_r - C(g_r + e_r)
 
-    where C is the compressor and e_r its error feedback, if it has any.
+    where C is the compressor and e_r its error feedback, if it has any. The first
+    `warmup_steps` steps are exact: early gradients change fast, and what error feedback
+    brings late then comes at a bad time.
 
     Args:
         compressor: one of `tfdist.gradient_compression`, or None.
+        warmup_steps: int.
     """
 
     local = False
 
-    def __init__(self, compressor=None):
+    def __init__(self, compressor=None, warmup_steps=0):
         self.compressor = compressor
+        self.warmup_steps = positive_int("warmup_steps", warmup_steps, least=0)
+
+    @property
+    def reduces_gradients(self):
+        return self.compressor is not None
 
     def check(self, num_replicas, optimizer, variables):
         if self.compressor is not None:
@@ -27,10 +37,18 @@ class AllReduce(Algorithm):
         return {**super().init(variables), **compressor_state(self.compressor, variables)}
 
     def reduce_gradients(self, state, gradients, communicator):
-        if self.compressor is None:
+        def exact():
             sums = communicator.all_reduce(gradients)
             return [total / communicator.num_replicas for total in sums]
-        return compress(self.compressor, state, gradients, communicator)
+
+        def compressed():
+            return compress(self.compressor, state, gradients, communicator)
+
+        if self.compressor is None:
+            return exact()
+        if not self.warmup_steps:
+            return compressed()
+        return tf.cond(state["step"][0] < self.warmup_steps, exact, compressed)
 
     def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
         if self.compressor is None:
@@ -38,7 +56,7 @@ class AllReduce(Algorithm):
         return self.compressor.bytes_per_step(shapes, num_replicas, dtype_bytes)
 
     def get_config(self):
-        return {"compressor": config_of(self.compressor)}
+        return {"compressor": config_of(self.compressor), "warmup_steps": self.warmup_steps}
 
 
 _OF_COMPRESSOR = "compressor "

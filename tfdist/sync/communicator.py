@@ -12,6 +12,7 @@ all replicas what only some of them need: exact, but nothing is saved on the wir
 
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from tfdist.sync import ring_ops
@@ -179,7 +180,8 @@ class Traffic:
 
 def _now():
     # `tf.timestamp` refuses to run where operations must be deterministic.
-    return tf.numpy_function(time.perf_counter, [], tf.float64)
+    # As NumPy's: outside of a graph TensorFlow would make a Python float a float32.
+    return tf.numpy_function(lambda: np.float64(time.perf_counter()), [], tf.float64)
 
 
 def _pack(values):

@@ -46,6 +46,8 @@ class OuterOptimization(Algorithm):
         Douillard et al., 2311.08105; streaming: Douillard et al., 2501.18512.
     """
 
+    reduces_gradients = False
+
     def __init__(self, period, outer_optimizer=None, fragments=1, compressor=None):
         self.period = positive_int("period", period)
         self.fragments = positive_int("fragments", fragments)

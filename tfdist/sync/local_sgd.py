@@ -56,6 +56,10 @@ class LocalAveraging(Algorithm):
         self.slow_momentum, self.slow_learning_rate = slow_momentum, slow_learning_rate
 
     @property
+    def reduces_gradients(self):
+        return self.warmup_steps > 0
+
+    @property
     def _slow(self):
         return self.slow_momentum > 0 or self.slow_learning_rate != 1
 

@@ -278,15 +278,15 @@ class KerasStep(Step):
         dtypes = {value.dtype: None for value in averaged}
         if self._global_examples is not None:
             weights = {dtype: tf.cast(self.share(), dtype) for dtype in dtypes}
-            weighed = [_scale(value, weights[value.dtype]) for value in averaged]
+            weighed = [scaled(value, weights[value.dtype]) for value in averaged]
             totals = self.communicator.all_reduce(weighed + summed)
             return totals[: len(averaged)], totals[len(averaged) :]
         counts = [tf.cast(self.examples, dtype) for dtype in dtypes]
         weights = dict(zip(dtypes, counts))
-        weighed = [_scale(value, weights[value.dtype]) for value in averaged]
+        weighed = [scaled(value, weights[value.dtype]) for value in averaged]
         totals = self.communicator.all_reduce(weighed + summed + counts)
         total = dict(zip(dtypes, totals[len(averaged) + len(summed) :]))
-        means = [_scale(v, tf.math.reciprocal(total[v.dtype])) for v in totals[: len(averaged)]]
+        means = [scaled(v, tf.math.reciprocal(total[v.dtype])) for v in totals[: len(averaged)]]
         return means, totals[len(averaged) : len(averaged) + len(summed)]
 
 
@@ -313,7 +313,7 @@ def _may_be_dense(optimizer, sparse):
     return not sparse or (not clips and None not in sizes and sum(sizes) <= _DENSE_ELEMENTS)
 
 
-def _scale(value, factor):
+def scaled(value, factor):
     """`value` times a scalar; NaN times 0 is 0 (a replica without examples)."""
     if isinstance(value, tf.IndexedSlices):
         return tf.IndexedSlices(
