@@ -98,6 +98,15 @@ ON_MIRRORED = [
 ]
 
 
+def of_worker(rank):
+    """Callbacks, by name, that are not the same on all workers."""
+    return {
+        "other periods": [callbacks.LocalSGD(2 + rank)],
+        "other callbacks": [callbacks.PartialSync(2, 4) if rank else callbacks.SyncSGD()],
+        "the chief's alone": [] if rank else [callbacks.LocalSGD(4)],
+    }
+
+
 def expected(name, workers=2):
     """What the oracle says of a case, an `oracle.Trained`."""
     return oracle.train(workers, CASES[name].agree, CASES[name].optimizers()[1])

@@ -149,6 +149,22 @@ def test_validation_sees_the_average_and_changes_nothing(processes, name):
             assert with_validation["history"][log] == without["history"][log]
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("name", "theirs", "chiefs"),
+    [
+        ("other periods", "LocalSGD(period=3", "LocalSGD(period=2"),
+        ("other callbacks", "PartialSync(group_size=2", "SyncSGD("),
+        ("the chief's alone", "None", "LocalSGD(period=4"),
+    ],
+)
+def test_workers_with_other_settings_are_told(on_workers, name, theirs, chiefs):
+    for results in on_workers:
+        message = results[name]
+        assert "worker 1" in message and f"gradient synchronisation is {theirs}" in message
+        assert " on the chief" in message and chiefs in message
+
+
 # -- what is sent -----------------------------------------------------------------------------
 
 
@@ -156,7 +172,8 @@ def test_validation_sees_the_average_and_changes_nothing(processes, name):
 @everywhere
 def test_the_history_holds_what_was_sent(processes):
     for results in processes:
-        for name, result in results.items():
+        for name in cases.CASES.keys() & results.keys():
+            result = results[name]
             history = result["history"]
             if name.startswith("plain"):
                 assert not {"sync_bytes", "sync_seconds"} & history.keys()
@@ -190,8 +207,8 @@ def test_bytes_on_replicas_of_one_process_are_those_of_the_formula(on_mirrored):
     np.testing.assert_allclose(batches[:, -1], average / oracle.STEPS_PER_EPOCH)
     history = results["LocalSGD(100)"]["history"]["sync_bytes"]
     np.testing.assert_allclose(history, average / oracle.STEPS_PER_EPOCH)
-    # Beside the gradients: the loss, and both metrics' sums and counts.
-    np.testing.assert_allclose(results["SyncSGD"]["bytes"], gradients + 5 * 4)
+    # Beside the gradients: two logs, and the sums and counts of two metrics.
+    np.testing.assert_allclose(results["SyncSGD"]["bytes"], gradients + 6 * 4)
 
 
 # -- bad input -------------------------------------------------------------------------------

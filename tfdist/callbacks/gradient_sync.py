@@ -63,6 +63,8 @@ class GradientSyncCallback(keras.callbacks.Callback):
         if strategy is None:
             yield
             return
+        # Workers with other settings would average at other steps, and not notice.
+        strategy.next_call["gradient synchronisation"] = self.describe()
         # Keras makes the function of the steps once, so it must be made again.
         model.train_function = None
         self._sync = sync = GradientSync(strategy, model, self.algorithm)
