@@ -42,6 +42,7 @@ QUICK = [
     ("streaming DiLoCo", "ema"),
     ("DiLoCo", "batch normalization"),
     ("PartialSync", "mixed float16 where one replica overflows"),
+    ("PartialSync", "run eagerly"),
     ("SyncSGD", "a replica without examples"),
 ]
 

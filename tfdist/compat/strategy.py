@@ -106,10 +106,11 @@ def all_gather(strategy, value, options):
 
     Returns:
         A tensor of shape `(replicas, *shape)`; None where the strategy has no such
-        collectives (one of the user's `cross_device_ops`).
+        collectives (one of the user's `cross_device_ops`), and outside of a graph, where
+        replicas of one process run one after the other and would wait for ever.
     """
     ops = getattr(strategy.extended, "_cross_device_ops", None)
-    if not isinstance(ops, cross_device_ops.CollectiveAllReduce):
+    if not isinstance(ops, cross_device_ops.CollectiveAllReduce) or tf.executing_eagerly():
         return None
     launcher = ops._launchers[tf.distribute.get_replica_context()._replica_id]
     return launcher._all_gather(value[tf.newaxis], options)
