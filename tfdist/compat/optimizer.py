@@ -1,8 +1,8 @@
 """The optimizer's seam: gradients are reduced in front of `apply`.
 
 Needs: `BaseOptimizer.apply`, `LossScaleOptimizer.apply`, `.scale_loss` of both
-(public methods, replaced for every optimizer) and
-`TFOptimizer._all_reduce_sum_gradients`.
+(public methods, replaced for every optimizer), `BaseOptimizer._trainable_variables`
+and `TFOptimizer._all_reduce_sum_gradients`.
 Why: Keras reduces gradients at the end of `apply`, after it has unscaled,
 clipped and accumulated them on each replica by itself, so clipping sees a
 replica's gradient where it must see the global one. No hook stands in front.
@@ -61,7 +61,9 @@ def _reduce_before_apply(original):
             return original(self, grads, trainable_variables)
         if step.collects_updates:
             return step.collect_update(self, list(grads), trainable_variables)
-        grads = step.reduce_gradients(list(grads), self)
+        grads = list(grads)
+        _set_shapes(grads, trainable_variables or getattr(self, "_trainable_variables", ()))
+        grads = step.reduce_gradients(grads, self)
         _applying.depth = 1
         try:
             apply = functools.partial(original, self, trainable_variables=trainable_variables)
@@ -70,6 +72,13 @@ def _reduce_before_apply(original):
             _applying.depth = 0
 
     return apply
+
+
+def _set_shapes(gradients, variables):
+    """Tells TensorFlow shapes that it has lost: of a `Dense` kernel behind sequences."""
+    for gradient, variable in zip(gradients, variables):
+        if isinstance(gradient, tf.Tensor):
+            gradient.set_shape(variable.shape)
 
 
 def _weigh_loss(original):
