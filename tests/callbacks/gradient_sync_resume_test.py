@@ -80,7 +80,7 @@ def started(tmp_path_factory):
     ("make", "mine"),
     [
         (lambda: None, "None"),
-        (lambda: SyncSGD(), "SyncSGD()"),
+        (lambda: SyncSGD(), "SyncSGD(warmup_steps=0)"),
         (lambda: DiLoCo(4), "DiLoCo(period=4, fragments=1, outer_optimizer=SGD(learning_rate=0.7"),
         (lambda: LocalSGD(5), "LocalSGD(period=5, warmup_steps=0"),
     ],
