@@ -1,8 +1,8 @@
 """The optimizer's seam: gradients are reduced in front of `apply`.
 
 Needs: `BaseOptimizer.apply`, `LossScaleOptimizer.apply`, `.scale_loss` of both
-(public methods, replaced for every optimizer) and
-`TFOptimizer._all_reduce_sum_gradients`.
+(public methods, replaced for every optimizer), `BaseOptimizer._trainable_variables`
+and `TFOptimizer._all_reduce_sum_gradients`.
 Why: Keras reduces gradients at the end of `apply`, after it has unscaled,
 clipped and accumulated them on each replica by itself, so clipping sees a
 replica's gradient where it must see the global one. No hook stands in front.
@@ -61,7 +61,8 @@ def _reduce_before_apply(original):
             return original(self, grads, trainable_variables)
         if step.collects_updates:
             return step.collect_update(self, list(grads), trainable_variables)
-        grads = step.reduce_gradients(list(grads), self)
+        variables = trainable_variables or getattr(self, "_trainable_variables", None)
+        grads = step.reduce_gradients(_with_shapes(list(grads), variables), self)
         _applying.depth = 1
         try:
             apply = functools.partial(original, self, trainable_variables=trainable_variables)
@@ -70,6 +71,20 @@ def _reduce_before_apply(original):
             _applying.depth = 0
 
     return apply
+
+
+def _with_shapes(gradients, variables):
+    """Gradients whose shapes TensorFlow knows; it loses some, as behind a `Dense` of sequences."""
+    return [_with_shape(g, v) for g, v in zip(gradients, variables)] if variables else gradients
+
+
+def _with_shape(gradient, variable):
+    if isinstance(gradient, tf.IndexedSlices):
+        shape = tf.constant(variable.shape, tf.int32)
+        return tf.IndexedSlices(gradient.values, gradient.indices, shape)
+    if gradient is not None:
+        gradient.set_shape(variable.shape)
+    return gradient
 
 
 def _weigh_loss(original):
