@@ -83,6 +83,9 @@ def print_table(rows, setting):
     rate = rows[-1]["rate"]
     last = {(r["side"], r["seed"]): r for r in rows if r["rate"] == rate}
     seeds = sorted({seed for _, seed in last})
+    # Means over the same seeds for all sides: of a run that was cut short, those that are whole.
+    whole = [seed for seed in seeds if all((side, seed) in last for side in SIDES)]
+    seeds = whole or seeds
     workers, pretrained, steps = setting
     where = f"after {pretrained} synchronous ones" if pretrained else "from scratch"
     print(f"\n{workers} workers, {steps} steps {where}, learning rate {rate}, seeds {seeds}:\n")

@@ -168,20 +168,30 @@ class Traffic:
     def count(self, function, values, bytes_sent):
         """Calls `function(values)`, which sends `bytes_sent` bytes for each byte of them."""
         flat = tf.nest.flatten(values, expand_composites=True)
-        with tf.control_dependencies(flat):
-            begin = _now()
+        begin = _time_behind(flat)
         results = function(values)
-        with tf.control_dependencies(tf.nest.flatten(results, expand_composites=True)):
-            self._seconds.assign_add(_now() - begin)
+        end = _time_behind(tf.nest.flatten(results, expand_composites=True))
+        self._seconds.assign_add(end - begin)
         size = sum(tf.size(part, tf.int64) * part.dtype.size for part in flat)
         self._bytes_sent.assign_add(tf.cast(size, tf.float64) * bytes_sent)
         return results
 
 
-def _now():
-    # `tf.timestamp` refuses to run where operations must be deterministic.
-    # As NumPy's: outside of a graph TensorFlow would make a Python float a float32.
-    return tf.numpy_function(lambda: np.float64(time.perf_counter()), [], tf.float64)
+def _time_behind(tensors):
+    """The time, in seconds, when all of `tensors` are there."""
+    # `tf.timestamp` refuses to run where operations must be deterministic. And it is
+    # stateful: TensorFlow runs such operations in the order of the program, over all
+    # replicas of a worker, so that the second's (an assertion of its loss) would wait
+    # for the end of the first's collective, which waits for the second replica.
+    some = tf.reshape(tensors[0], [-1])[:1]  # without an input it would be a constant
+    with tf.control_dependencies(tensors):
+        return tf.numpy_function(
+            # As NumPy's: outside of a graph TensorFlow would make a Python float a float32.
+            lambda _: np.float64(time.perf_counter()),
+            [some],
+            tf.float64,
+            stateful=False,
+        )
 
 
 def _pack(values):
