@@ -80,7 +80,7 @@ def _with_shapes(gradients, variables):
 
 def _with_shape(gradient, variable):
     if isinstance(gradient, tf.IndexedSlices):
-        shape = tf.constant(variable.shape, tf.int32)
+        shape = tf.constant(tf.TensorShape(variable.shape).as_list())
         return tf.IndexedSlices(gradient.values, gradient.indices, shape)
     if gradient is not None:
         gradient.set_shape(variable.shape)
