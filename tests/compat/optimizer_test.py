@@ -111,3 +111,37 @@ def test_an_error_in_apply_leaves_nothing_behind():
         with pytest.raises(ValueError, match="must already be built"):
             keras.optimizers.SGD().apply([tf.constant(1.0)])
     assert not compat_optimizer.applying()
+
+
+def test_gradients_have_the_shapes_of_their_variables():
+    """Behind a `Dense` of sequences TensorFlow has lost them; an algorithm packs them into one."""
+    seen = []
+
+    class Step:
+        collects_updates = False
+
+        def reduce_gradients(self, gradients, optimizer):
+            seen.extend(tf.convert_to_tensor(gradient).shape for gradient in gradients)
+            return gradients
+
+        def update(self, optimizer, apply, gradients):
+            return apply(gradients)
+
+    model = keras.Sequential(
+        [keras.Input((7,), dtype="int32"), keras.layers.Embedding(6, 4), keras.layers.Dense(3)]
+    )
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 7), tf.int32)])
+    def train(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        lost = [gradient.shape for gradient in gradients if isinstance(gradient, tf.Tensor)]
+        assert lost[0].as_list() == [None, 3]  # or there is nothing to do any more
+        with active_step.activate(Step()):
+            optimizer.apply(gradients)
+
+    train.get_concrete_function()
+    assert [shape.as_list() for shape in seen] == [[6, 4], [4, 3], [3]]

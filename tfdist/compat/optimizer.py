@@ -61,9 +61,8 @@ def _reduce_before_apply(original):
             return original(self, grads, trainable_variables)
         if step.collects_updates:
             return step.collect_update(self, list(grads), trainable_variables)
-        grads = list(grads)
-        _set_shapes(grads, trainable_variables or getattr(self, "_trainable_variables", ()))
-        grads = step.reduce_gradients(grads, self)
+        variables = trainable_variables or getattr(self, "_trainable_variables", None)
+        grads = step.reduce_gradients(_with_shapes(list(grads), variables), self)
         _applying.depth = 1
         try:
             apply = functools.partial(original, self, trainable_variables=trainable_variables)
@@ -74,11 +73,18 @@ def _reduce_before_apply(original):
     return apply
 
 
-def _set_shapes(gradients, variables):
-    """Tells TensorFlow shapes that it has lost: of a `Dense` kernel behind sequences."""
-    for gradient, variable in zip(gradients, variables):
-        if isinstance(gradient, tf.Tensor):
-            gradient.set_shape(variable.shape)
+def _with_shapes(gradients, variables):
+    """Gradients whose shapes TensorFlow knows; it loses some, as behind a `Dense` of sequences."""
+    return [_with_shape(g, v) for g, v in zip(gradients, variables)] if variables else gradients
+
+
+def _with_shape(gradient, variable):
+    if isinstance(gradient, tf.IndexedSlices):
+        shape = tf.constant(tf.TensorShape(variable.shape).as_list())
+        return tf.IndexedSlices(gradient.values, gradient.indices, shape)
+    if gradient is not None:
+        gradient.set_shape(variable.shape)
+    return gradient
 
 
 def _weigh_loss(original):
