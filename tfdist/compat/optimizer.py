@@ -82,7 +82,7 @@ def _with_shape(gradient, variable):
     if isinstance(gradient, tf.IndexedSlices):
         shape = tf.constant(tf.TensorShape(variable.shape).as_list())
         return tf.IndexedSlices(gradient.values, gradient.indices, shape)
-    if gradient is not None:
+    if isinstance(gradient, tf.Tensor):
         gradient.set_shape(variable.shape)
     return gradient
 
