@@ -22,6 +22,11 @@ FLOAT32_CASES = {
 }
 TOPOLOGIES = {"mirrored x2": ("mirrored", 1, 2), "2 workers": ("multi", 2, 1)}
 TOPOLOGIES["2 workers x2"] = ("multi", 2, 2)
+# By TensorFlow's gRPC it takes four minutes.
+PARAMETERS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "2 workers x2" else [])
+    for name in TOPOLOGIES
+]
 
 
 def _train(strategy, workers, logical_cpus, out):
@@ -46,7 +51,7 @@ def one_process(tmp_path_factory):
     return _train("none", 1, 1, tmp_path_factory.mktemp("one") / "out")[0]
 
 
-@pytest.fixture(scope="module", params=TOPOLOGIES)
+@pytest.fixture(scope="module", params=PARAMETERS)
 def workers(request, tmp_path_factory):
     """Each worker's results, of all cases: started once for all of them."""
     return _train(*TOPOLOGIES[request.param], tmp_path_factory.mktemp("many") / "out")
