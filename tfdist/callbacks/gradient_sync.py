@@ -22,6 +22,9 @@ class GradientSyncCallback(keras.callbacks.Callback):
     sent, framing and the metrics' message included; elsewhere they are the payload, by
     the formula of a ring.
 
+    Limit: between synchronisations a batch's logs are each worker's own. A callback that
+    stops `fit` in the middle of an epoch by them may stop one worker alone.
+
     Args:
         algorithm: a `tfdist.sync.algorithm.Algorithm`.
     """
