@@ -126,14 +126,15 @@ with strategy.scope():
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
 
+evaluate_every = min(args.evaluate_every, args.steps)
 x, y = crops(train, args.steps * batch_size)
 held_out = crops(validation, 1024)
 model.fit(
     x,
     y,
     batch_size=batch_size,
-    steps_per_epoch=args.evaluate_every,
-    epochs=args.steps // args.evaluate_every,
+    steps_per_epoch=evaluate_every,
+    epochs=args.steps // evaluate_every,
     validation_data=held_out,
     validation_batch_size=256,
     callbacks=[SYNC[args.sync]()],
