@@ -171,10 +171,6 @@ class GradientSync:
         self._own = None
         self._forget_differences(everything)
 
-    def own_shown(self):
-        """Whether replicas' own variables are in the model, not the average."""
-        return self._own is None
-
     def showing_own(self):
         """A context in which replicas' own variables are in the model."""
         return _ShowingOwn(self)
