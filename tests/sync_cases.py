@@ -49,6 +49,10 @@ CASES = {
     "plain": Case(None, oracle.Synchronous()),
     "plain, SGD": Case(None, oracle.Synchronous(), momentum=0.0),
     "SyncSGD": Case(callbacks.SyncSGD, oracle.Synchronous()),
+    "SyncSGD, warm-up": Case(
+        lambda: callbacks.SyncSGD(tfdist.gradient_compression.TopK(1.0), warmup_steps=5),
+        oracle.Synchronous(),
+    ),
     "LocalSGD(1), SGD": Case(lambda: callbacks.LocalSGD(1), oracle.Synchronous(), momentum=0.0),
     "LocalSGD(3)": Case(lambda: callbacks.LocalSGD(3), oracle.LocalSGD(3)),
     "LocalSGD(3), validation": Case(
@@ -86,6 +90,7 @@ CASES = {
 # Each algorithm and each path; the others differ in their optimizers alone.
 ON_MIRRORED = [
     "SyncSGD",
+    "SyncSGD, warm-up",
     "LocalSGD(3)",
     "LocalSGD(3), validation",
     "LocalSGD(5)",

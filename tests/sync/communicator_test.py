@@ -1,3 +1,5 @@
+import time
+
 import collectives
 import numpy as np
 import pytest
@@ -279,6 +281,36 @@ def test_infinities_and_nans_of_other_groups_stay_there():
         first, second = run(program)
         np.testing.assert_array_equal(first[0], [1.0, 2.0])
         np.testing.assert_array_equal(second[0], [np.nan, np.inf])
+
+
+def test_what_is_sent_in_a_condition_keeps_its_place():
+    # TensorFlow orders the variable's uses, and so what stands between them.
+    sent = []
+
+    class Ring:
+        index, size = 0, 2
+
+        def all_to_all(self, rows):
+            if len(rows[0][0]) == 3:
+                time.sleep(0.3)
+            sent.append(len(rows[0][0]))
+            return rows
+
+    order, steps = tf.Variable(0), tf.Variable(0)
+    communicator = ReplicaCommunicator(2, ring=Ring(), order=order)
+
+    @tf.function
+    def program():
+        def counted():
+            steps.assign_add(1)  # a condition with a variable stands in no order of its own
+            return communicator.all_gather([tf.ones([3])])
+
+        first = tf.cond(steps < 5, counted, lambda: [tf.ones([2, 3])])
+        second = communicator.all_gather([tf.ones([5])])
+        return first, second
+
+    program()
+    assert sent == [3, 5]
 
 
 # -- what is counted -------------------------------------------------------------------------

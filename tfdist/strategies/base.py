@@ -51,11 +51,12 @@ class KerasStrategy:
         """Whether this is the worker that writes files and progress bars."""
         return self.worker_index == 0
 
-    def communicator(self, traffic=None):
+    def communicator(self, traffic=None, order=None):
         """Collectives for the replica whose context is active.
 
         Args:
             traffic: a `tfdist.sync.communicator.Traffic` that counts them, or None.
+            order: a replicated variable that keeps them in order, or None.
         """
         return ReplicaCommunicator(
             self.num_replicas_in_sync,
@@ -64,6 +65,7 @@ class KerasStrategy:
             self.ring,
             functools.partial(engine.all_gather, self),
             traffic,
+            order,
         )
 
     def replica_id(self):

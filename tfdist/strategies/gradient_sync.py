@@ -36,7 +36,7 @@ class GradientSync:
         self._parts = None
         self._own = None  # what replicas hold themselves, while the average is shown
         self._shown = None  # the average, meanwhile
-        self._traffic = None
+        self._traffic = self._order = None
         self._functions = {}
         self._since_begin = {"steps": 0, BYTES: 0.0, SECONDS: 0.0}  # of the epoch
 
@@ -56,7 +56,9 @@ class GradientSync:
                 model.optimizer.build(model.trainable_variables)
             state = self.algorithm.init(variables)
             examples = new_variable(tf.zeros([], tf.float64))
-            if strategy.ring is None:
+            if strategy.ring is not None:
+                self._order = new_variable(tf.zeros([], tf.int32))
+            else:
                 self._traffic = [new_variable(tf.zeros([], tf.float64)) for _ in range(2)]
         layer_state = [
             v.value for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating
@@ -246,7 +248,7 @@ class GradientSync:
 
     def _communicator(self):
         """Of the replica whose context is active; what it sends is counted."""
-        return self._strategy.communicator(self._traffic and Traffic(*self._traffic))
+        return self._strategy.communicator(self._traffic and Traffic(*self._traffic), self._order)
 
     def _sum_metrics(self):
         if self._strategy.num_workers == 1:

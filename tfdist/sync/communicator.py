@@ -30,15 +30,27 @@ class ReplicaCommunicator:
         gather: function of a tensor and options that stacks it over replicas through
             TensorFlow's collectives, or returns None where it cannot.
         traffic: a `Traffic` that counts what this replica sends, or None.
+        order: replicated scalar variable for who communicates in a condition, or None.
+            TensorFlow keeps stateful operations in the order of the program, but not a
+            condition that holds some, unless they share a variable; workers would send
+            in different orders.
     """
 
     def __init__(
-        self, num_replicas, options=None, replica_id=None, ring=None, gather=None, traffic=None
+        self,
+        num_replicas,
+        options=None,
+        replica_id=None,
+        ring=None,
+        gather=None,
+        traffic=None,
+        order=None,
     ):
         self.num_replicas = num_replicas
         self.options = options
         self.replica_id = tf.constant(0) if replica_id is None else replica_id
         self._ring, self._gather, self._traffic = ring, gather, traffic
+        self._order = order
 
     def all_reduce(self, values):
         """Sums each value over all replicas, in as few messages as dtypes allow.
@@ -113,11 +125,22 @@ class ReplicaCommunicator:
         for positions in by_dtype.values():
             same = [values[position] for position in positions]
             if self._traffic is None:
-                changed = function(same)
+                changed = self._in_order(function, same)
             else:
                 changed = self._traffic.count(function, same, bytes_sent)
             for position, value in zip(positions, changed):
                 results[position] = value
+        return results
+
+    def _in_order(self, function, values):
+        """Calls `function(values)`, behind whatever this replica has sent before."""
+        if self._order is None:
+            return function(values)
+        with tf.control_dependencies([self._order.read_value()]):
+            values = tf.nest.map_structure(tf.identity, values, expand_composites=True)
+        results = function(values)
+        with tf.control_dependencies(tf.nest.flatten(results, expand_composites=True)):
+            self._order.assign(0)
         return results
 
     def _all_reduce_one_dtype(self, values):
