@@ -48,6 +48,8 @@ def test_every_bit_comes_back(value):
 class Wire:
     """A strategy of one worker: it sends what the chief has, or receives it."""
 
+    ring = None
+
     def __init__(self, messages=None):
         self.is_chief = messages is None
         self.messages = [] if self.is_chief else list(messages)

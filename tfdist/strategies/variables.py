@@ -5,6 +5,7 @@ import zlib
 import tensorflow as tf
 
 from tfdist.compat import strategy as engine
+from tfdist.sync import ring_ops
 
 _MESSAGE_BYTES = 64 * 2**20
 
@@ -51,13 +52,21 @@ def send_to_all(strategy, variables):
         parts = [_to_integers(engine.local_components(v)[0].read_value()) for v in message]
         flat = tf.concat(parts, axis=0)
         # The sum of the chief's bits and of zeros: exact, whatever the dtype.
-        flat = strategy.reduce("SUM", flat if strategy.is_chief else tf.zeros_like(flat))
+        flat = _sum(strategy, flat if strategy.is_chief else tf.zeros_like(flat))
         sizes = [part.shape[0] for part in parts]
         for variable, integers in zip(message, tf.split(flat, sizes)):
             components = engine.local_components(variable)
             value = _from_integers(integers, components[0].shape, components[0].dtype)
             for component in components:
                 component.assign(value)
+
+
+def _sum(strategy, value):
+    if strategy.ring is None:
+        return strategy.reduce("SUM", value)
+    # TensorFlow's messages share a connection with its heartbeats: on a slow link the
+    # heartbeats of a large model come too late, and the workers take each other for lost.
+    return ring_ops.all_reduce(strategy.ring, [value])[0]
 
 
 def _messages(variables):
