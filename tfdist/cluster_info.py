@@ -12,9 +12,11 @@ def rank():
     """The index of this worker, 0 for the chief.
 
     Returns:
-        An int in `range(world_size())`.
+        An int in `range(world_size())`; with parameter servers, the index of this process
+        in its job.
     """
-    return _cluster().index
+    cluster = _cluster()
+    return cluster.task if cluster.parameter_servers else cluster.index
 
 
 def world_size():
@@ -23,7 +25,8 @@ def world_size():
     Returns:
         An int of at least 1.
     """
-    return max(1, len(_cluster().addresses))
+    cluster = _cluster()
+    return max(1, len(cluster.workers if cluster.parameter_servers else cluster.addresses))
 
 
 def is_chief():
@@ -33,6 +36,8 @@ def is_chief():
         A bool; True where there is no cluster.
     """
     cluster = _cluster()
+    if cluster.parameter_servers:
+        return cluster.job == "chief"
     return cluster.index == 0 and cluster.job in ("chief", "worker")
 
 
@@ -56,7 +61,7 @@ def barrier(name="barrier", timeout=600.0):
         RuntimeError: another worker is at another barrier or in `fit`, or no
             strategy has been made yet.
     """
-    if world_size() == 1:
+    if world_size() == 1 or _cluster().parameter_servers:  # one process runs the program
         return
     multi_worker = sys.modules.get("tfdist.strategies.multi_worker")
     if multi_worker is None or multi_worker.joined_cluster() is None:

@@ -33,6 +33,36 @@ class Cluster:
     parameter_servers: tuple = ()
     has_chief: bool = False
 
+    @property
+    def workers(self):
+        """`host:port` of each task of the job "worker"."""
+        return self.addresses[1:] if self.has_chief else self.addresses
+
+    @property
+    def coordinator(self):
+        """`host:port` of the chief, or None where there is none."""
+        return self.addresses[0] if self.has_chief else None
+
+    @property
+    def task(self):
+        """This process' index in its job."""
+        return self.index - (self.job == "worker" and self.has_chief)
+
+
+def from_jobs(jobs, job, task):
+    """The `Cluster` of a cluster specification.
+
+    Args:
+        jobs: dict of lists of `host:port`, by job.
+        job: this process' job, or None for "worker".
+        task: its index in it, or None for 0.
+    """
+    addresses = tuple(address for name in _TRAINING_JOBS for address in jobs.get(name, ()))
+    index = (task or 0) + (len(jobs.get("chief", ())) if job == "worker" else 0)
+    return Cluster(
+        addresses, index, job or "worker", tuple(jobs.get("ps", ())), bool(jobs.get("chief"))
+    )
+
 
 def from_environment(environ=None):
     """Returns the `Cluster` of `TF_CONFIG`; an empty one where it is not set.
@@ -74,10 +104,7 @@ def from_environment(environ=None):
         raise _error(
             text, f'this task\'s index is {index}, but the "cluster" has {len(jobs[job])} {job!r}'
         )
-    addresses = tuple(address for name in _TRAINING_JOBS for address in jobs.get(name, ()))
-    if job == "worker":
-        index += len(jobs.get("chief", ()))
-    return Cluster(addresses, index, job, tuple(jobs.get("ps", ())), "chief" in jobs)
+    return from_jobs(jobs, job, index)
 
 
 def _check_cluster(text, jobs):

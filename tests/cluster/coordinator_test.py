@@ -13,7 +13,8 @@ class Node:
 
     def __init__(self, judge, rank, **terms):
         self._judge, self._inbox = judge, queue.SimpleQueue()
-        self.terms = {"nnodes": 2, "max_restarts": 1, "version": "1"} | terms
+        self.terms = {"nnodes": 2, "max_restarts": 1, "parameter_servers": 0, "version": "1"}
+        self.terms |= terms
         self.rank = rank
 
     def send(self, message):  # called by the coordinator
@@ -168,6 +169,7 @@ def test_a_node_may_come_again_before_the_start(judge):
     [
         ({"nnodes": 3}, "--nnodes differs: node 1 (host1) has 3, node 0 has 2"),
         ({"max_restarts": 0}, "--max-restarts differs: node 1 (host1) has 0, node 0 has 1"),
+        ({"parameter_servers": 1}, "--ps differs: node 1 (host1) has 1, node 0 has 0"),
         ({"version": "2"}, "the tfdist version differs: node 1 (host1) has 2, node 0 has 1"),
     ],
 )

@@ -26,6 +26,21 @@ def test_a_worker_finds_its_place():
     assert environment["PYTHONUNBUFFERED"] == "1"
 
 
+def test_each_process_finds_its_job_beside_parameter_servers():
+    cluster = ["h:1", "h:2", "h:3", "h:4", "i:5"]
+    tasks = []
+    for rank in range(5):
+        environment = worker_environment(cluster, 0, rank, 2, parameter_servers=2)
+        config = json.loads(environment["TF_CONFIG"])
+        assert config["cluster"] == {
+            "chief": ["h:1"],
+            "ps": ["h:2", "h:3"],
+            "worker": ["h:4", "i:5"],
+        }
+        tasks.append((config["task"]["type"], config["task"]["index"]))
+    assert tasks == [("chief", 0), ("ps", 0), ("ps", 1), ("worker", 0), ("worker", 1)]
+
+
 def test_tensorflow_is_quiet_unless_the_user_wants_to_hear_it(monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     assert worker_environment(CLUSTER, 2, 0, 1)["TF_CPP_MIN_LOG_LEVEL"] == "1"

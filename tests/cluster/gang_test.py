@@ -89,6 +89,32 @@ def test_log_files_have_the_whole_output(tmp_path):
     assert (tmp_path / "logs" / "worker-1.log").read_bytes() == b"1\r2\r3\n"
 
 
+def test_a_worker_starts_again_in_its_own_place_and_log(tmp_path):
+    watched = Watched(tmp_path)
+    program = "import os, time; print('here', os.getpid(), flush=True); time.sleep(600)"
+    commands = [
+        WorkerCommand(rank, [sys.executable, "-c", program], dict(os.environ), name=name)
+        for rank, name in enumerate(("chief", "worker 0"))
+    ]
+    try:
+        watched.gang.start(commands)
+        watched.wait_for("here", 2)
+        (first,) = (
+            int(line.split()[-1])
+            for line in watched.stdout.getvalue().splitlines()
+            if line.startswith("[worker 0] here")
+        )
+        os.kill(first, signal.SIGKILL)
+        assert [(one.rank, one.code) for one in watched.exits(1)] == [(1, -9)]
+        watched.gang.restart(commands[1])
+        watched.wait_for("[worker 0] here", 2)
+        assert watched.gang.running() == [0, 1]
+    finally:
+        watched.gang.end(grace=0)
+    assert (tmp_path / "worker-0.log").read_text().count("here") == 2
+    assert (tmp_path / "chief.log").read_text().count("here") == 1
+
+
 def test_end_asks_and_then_kills(watched):
     asked = "import signal, sys; signal.signal(15, lambda *_: sys.exit(0)); " + SLEEP
     watched.start(asked, STUBBORN)

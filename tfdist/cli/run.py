@@ -17,6 +17,9 @@ _EPILOG = """\
 examples:
   tfdist run -n 2 train.py --epochs 3
 
+  asynchronously, with a parameter server:
+  tfdist run -n 2 --ps 1 train.py
+
   on two machines, of which 10.0.0.1 is the first:
   tfdist run --nnodes 2 --node-rank 0 --rendezvous 10.0.0.1:29400 train.py
   tfdist run --nnodes 2 --node-rank 1 --rendezvous 10.0.0.1:29400 train.py
@@ -24,7 +27,8 @@ examples:
 Every worker runs the same script. Its place among the others is in TF_CONFIG
 (unset where there is only one worker), TFDIST_LOCAL_RANK, TFDIST_LOCAL_WORLD_SIZE
 and TFDIST_RESTART_COUNT. If one fails, the others are ended within 10 seconds,
-and its last output is shown again at the end. Use several machines only on a
+and its last output is shown again at the end. (With --ps the others train on without a
+worker that was killed, and it is started again.) Use several machines only on a
 network that you trust: neither tfdist nor TensorFlow authenticates the others.
 
 exit codes:
@@ -62,6 +66,7 @@ def main(arguments):
             rendezvous=rendezvous,
             rendezvous_timeout=given.rendezvous_timeout,
             bind_cores=given.bind_cores,
+            parameter_servers=given.ps,
         )
     )
 
@@ -85,6 +90,14 @@ def _parser():
             type=_whole("a number of workers", 1),
             metavar="N",
             help="workers on this machine (default: 2; with --nnodes, 1 on each machine)",
+        ),
+        add(
+            "--ps",
+            type=_whole("a number of parameter servers", 0),
+            default=0,
+            metavar="K",
+            help="parameter servers, for asynchronous training (default: 0); one more process "
+            "coordinates the workers",
         ),
         add(
             "--log-dir",

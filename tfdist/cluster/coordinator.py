@@ -5,8 +5,8 @@ launcher, node 0's own included, talks to it by messages, small dicts with a
 "type" (see `rendezvous` for how they travel):
 
 from a node:
-    join     version, nnodes, node_rank, max_restarts, hostname, address, ports:
-             this node is ready for the next attempt
+    join     version, nnodes, node_rank, max_restarts, parameter_servers, hostname,
+             address, ports: this node is ready for the next attempt
     failed   attempt, rank, code, age_s: a worker failed `age_s` seconds ago
     ended    attempt: all workers of this node have ended with 0
     leaving  signal: this node was told to stop
@@ -37,6 +37,7 @@ import time
 import traceback
 
 from tfdist.cluster import terms
+from tfdist.cluster.environment import name_of
 from tfdist.cluster.gang import GRACE_S, SETTLE_S, culprit, how_it_failed, shell_code
 
 # After stop: the grace of a gang, and some more for killing it and for the way.
@@ -76,10 +77,17 @@ class Coordinator:
         version: The package version that all nodes must have.
         timeout: Seconds for all nodes to come.
         where: "HOST:PORT" of the rendezvous, for messages.
+        parameter_servers: How many of the run's processes are those.
     """
 
-    def __init__(self, nnodes, max_restarts, version, timeout, where):
-        self._terms = {"nnodes": nnodes, "max_restarts": max_restarts, "version": version}
+    def __init__(self, nnodes, max_restarts, version, timeout, where, parameter_servers=0):
+        self._terms = {
+            "nnodes": nnodes,
+            "max_restarts": max_restarts,
+            "parameter_servers": parameter_servers,
+            "version": version,
+        }
+        self._parameter_servers = parameter_servers
         self._nnodes, self._max_restarts = nnodes, max_restarts
         self._timeout, self._where = timeout, where
         self._inbox = queue.SimpleQueue()
@@ -171,7 +179,7 @@ class Coordinator:
     # Running: until all have ended or one has failed.
 
     def _on_failed(self, rank, message):
-        who = f"worker {message['rank']}{self._of(rank)}"
+        who = name_of(message["rank"], self._parameter_servers) + self._of(rank)
         self._fail(
             _Failure(
                 code=message["code"],

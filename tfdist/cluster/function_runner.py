@@ -9,7 +9,12 @@ import tempfile
 import time
 
 from tfdist.cluster import function_worker
-from tfdist.cluster.environment import divide_cores, usable_cores, worker_environment
+from tfdist.cluster.environment import (
+    divide_cores,
+    name_of,
+    usable_cores,
+    worker_environment,
+)
 from tfdist.cluster.gang import SETTLE_S, Gang, WorkerCommand, culprit, how_it_failed
 from tfdist.cluster.inbox import take
 from tfdist.cluster.output import Screen
@@ -27,8 +32,8 @@ class WorkerError(RuntimeError):
             its last output.
     """
 
-    def __init__(self, rank, what, traceback):
-        super().__init__(f"worker {rank} {what}\n\n{traceback}".rstrip())
+    def __init__(self, rank, what, traceback, name=None):
+        super().__init__(f"{name or f'worker {rank}'} {what}\n\n{traceback}".rstrip())
         self.rank, self.traceback = rank, traceback
 
     def __reduce__(self):
@@ -41,7 +46,7 @@ def _restored_error(message, rank, traceback):
     return error
 
 
-def run(fn, workers=2, args=(), kwargs=None, timeout=None):
+def run(fn, workers=2, args=(), kwargs=None, timeout=None, parameter_servers=0):
     """Runs a function on several worker processes of this machine.
 
     Each worker calls `fn(*args, **kwargs)` in a fresh Python process whose
@@ -68,9 +73,13 @@ def run(fn, workers=2, args=(), kwargs=None, timeout=None):
         workers: The number of workers.
         args, kwargs: Its arguments, the same for all workers.
         timeout: Seconds after which all workers are ended, or None.
+        parameter_servers: How many parameter servers to start beside the workers, for
+            `tfdist.ParameterServerStrategy()`, behind which `fn` goes on in one process
+            alone, the coordinator.
 
     Returns:
-        The list of what the workers returned, by rank.
+        The list of what the workers returned, by rank; with parameter servers, a list of
+        one, what the coordinator returned.
 
     Raises:
         TypeError: If `fn` cannot be called, or cannot be sent.
@@ -79,27 +88,33 @@ def run(fn, workers=2, args=(), kwargs=None, timeout=None):
         TimeoutError: If workers had not returned in time; it names them.
     """
     workers = _checked(fn, workers, timeout)
+    parameter_servers = _whole("parameter_servers", parameter_servers, 0)
     call = _pickled_call(fn, args, kwargs)
     deadline = None if timeout is None else time.monotonic() + timeout
     with tempfile.TemporaryDirectory(prefix="tfdist-") as directory:
         directory = pathlib.Path(directory)
         (directory / "call.pkl").write_bytes(call)
         (directory / "path.json").write_text(json.dumps([p for p in sys.path if type(p) is str]))
-        return _run_gang(directory, workers, deadline, timeout)
+        return _run_gang(directory, workers, parameter_servers, deadline, timeout)
 
 
 def _checked(fn, workers, timeout):
     if not callable(fn):
         raise TypeError(f"tfdist.run expects a function to run; received {fn!r}")
-    try:
-        workers = operator.index(workers)
-    except TypeError:
-        raise TypeError(f"workers must be a whole number; received {workers!r}") from None
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1; received {workers}")
+    workers = _whole("workers", workers, 1)
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be more than 0 seconds, or None; received {timeout!r}")
     return workers
+
+
+def _whole(name, value, least):
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number; received {value!r}") from None
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; received {value}")
+    return value
 
 
 def _pickled_call(fn, args, kwargs):
@@ -115,50 +130,57 @@ def _pickled_call(fn, args, kwargs):
         ) from error
 
 
-def _run_gang(directory, workers, deadline, timeout):
+def _run_gang(directory, workers, parameter_servers, deadline, timeout):
     # No signal handlers here: the process is its caller's. Ctrl-C arrives as a
     # KeyboardInterrupt, and if the process is killed, the kernel ends the workers.
     exits = queue.SimpleQueue()
     gang = Gang(Screen(), exits.put)
-    failures, pending = [], set(range(workers))
-    with reserve_ports(workers) as ports:
+    processes = workers + (1 + parameter_servers if parameter_servers else 0)
+    returning = 1 if parameter_servers else workers  # the others serve
+    failures, pending = [], set(range(processes))
+    with reserve_ports(processes) as ports:
         try:
-            gang.start(_commands(directory, workers, ports))
-            while pending and not failures:
+            gang.start(_commands(directory, workers, parameter_servers, ports))
+            while min(pending, default=processes) < returning and not failures:
                 try:
                     one = take(exits, deadline)
                 except queue.Empty:
-                    names = ", ".join(map(str, sorted(pending)))
+                    names = ", ".join(str(rank) for rank in sorted(pending) if rank < returning)
                     raise TimeoutError(
                         f"of {workers} workers these had not returned within {timeout:g} s, and "
                         f"all were ended: {names}"
                     ) from None
                 pending.remove(one.rank)
-                if one.code != 0 or not _result_file(directory, one.rank).exists():
+                missing = not _result_file(directory, one.rank).exists()
+                if one.code != 0 or (missing and one.rank < returning):
                     failures.append(one)
             if failures:
                 _collect_more(exits, failures, len(pending))
         finally:
             gang.end()
     if failures:
-        raise _error(directory, gang, culprit(failures))
-    return [_read(directory, rank)["result"] for rank in range(workers)]
+        raise _error(directory, gang, culprit(failures), parameter_servers)
+    return [_read(directory, rank)["result"] for rank in range(returning)]
 
 
-def _commands(directory, workers, ports):
+def _commands(directory, workers, parameter_servers, ports):
     cluster = [f"127.0.0.1:{port}" for port in ports.numbers]
     program = [sys.executable, "-P", function_worker.__file__, str(directory)]
-    parts = divide_cores(usable_cores(), workers)
+    others = len(cluster) - workers
+    parts = [None] * others + divide_cores(usable_cores(), workers)
     if not holds_while_listening:
         ports.close()
     return [
         WorkerCommand(
             rank=rank,
             argv=[*program, str(rank)],
-            environment=worker_environment(cluster, 0, rank, workers),
+            environment=worker_environment(
+                cluster, 0, rank, workers, parameter_servers=parameter_servers
+            ),
             cores=parts[rank],
+            name=name_of(rank, parameter_servers),
         )
-        for rank in range(workers)
+        for rank in range(len(cluster))
     ]
 
 
@@ -174,12 +196,13 @@ def _collect_more(exits, failures, running):
             failures.append(one)
 
 
-def _error(directory, gang, failure):
+def _error(directory, gang, failure, parameter_servers):
     """The exception to raise for the worker that failed first."""
     rank = failure.rank
+    name = name_of(rank, parameter_servers)
     came = _read(directory, rank) if _result_file(directory, rank).exists() else {}
     if "traceback" in came:
-        error = WorkerError(rank, "raised an exception:", came["traceback"])
+        error = WorkerError(rank, "raised an exception:", came["traceback"], name)
         error.__cause__ = came["error"]
         return error
     how = how_it_failed(failure.code) if failure.code else "ended"
@@ -187,7 +210,7 @@ def _error(directory, gang, failure):
         what = f"returned, and then {how}; its last output:"
     else:
         what = f"{how}, before it returned; its last output:"
-    return WorkerError(rank, what, "\n".join(gang.tail(rank)) or "(none)")
+    return WorkerError(rank, what, "\n".join(gang.tail(rank)) or "(none)", name)
 
 
 def _read(directory, rank):

@@ -29,10 +29,18 @@ def main():
                 f"{error}; return plain values or arrays"
             ) from error
     except BaseException as error:  # SystemExit, too: the caller waits for a result
+        if isinstance(error, SystemExit) and not error.code and _serves():
+            sys.exit(0)  # its coordinator has ended
         _write(directory, rank, _pickled_error(error))
         traceback.print_exc()
         sys.exit(1)
     _write(directory, rank, pickled)
+
+
+def _serves():
+    """Whether this process is a server of asynchronous training."""
+    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    return "ps" in config.get("cluster", {}) and config["task"]["type"] != "chief"
 
 
 def _pickled_error(error):

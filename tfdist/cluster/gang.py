@@ -18,12 +18,13 @@ SETTLE_S = 1.0  # after the first failure: wait for the others, then choose whom
 
 @dataclasses.dataclass(frozen=True)
 class WorkerCommand:
-    """How to start a worker: its rank, command line, environment and cores."""
+    """How to start a worker: its rank, command line, environment, cores and name."""
 
     rank: int
     argv: list
     environment: dict
     cores: list | None = None
+    name: str | None = None  # by default "worker <rank>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +121,14 @@ class Gang:
             self.end(grace=0)
             raise
 
+    def restart(self, command):
+        """Starts a worker again that has ended; its log goes on."""
+        (place,) = (i for i, worker in enumerate(self._workers) if worker.rank == command.rank)
+        self._workers[place].signal_group(signal.SIGKILL)  # what it has left behind
+        self._workers[place].close()
+        self._log_mode = "ab"
+        self._workers[place] = _Worker(command, self._screen, self._post, self._log(command))
+
     def running(self):
         """The ranks of the workers that have not ended."""
         return [worker.rank for worker in self._workers if worker.exit is None]
@@ -152,7 +161,8 @@ class Gang:
         if self._log_dir is None:
             return None
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        path = self._log_dir / f"worker-{command.rank}.log"
+        name = command.name or f"worker {command.rank}"
+        path = self._log_dir / f"{name.replace(' ', '-')}.log"
         return open(path, self._log_mode, buffering=0)
 
 
@@ -176,7 +186,7 @@ class _Worker:
             if log is not None:
                 log.close()
             raise
-        prefix = f"[worker {self.rank}] "
+        prefix = f"[{command.name or f'worker {self.rank}'}] "
         self.stdout = OutputReader(self._process.stdout, screen, "stdout", prefix, log)
         self.stderr = OutputReader(self._process.stderr, screen, "stderr", prefix, log)
         self._waiter = threading.Thread(target=self._wait, name="tfdist-wait", daemon=True)

@@ -6,6 +6,7 @@ reach it over the network (see `rendezvous`). The launcher itself only does what
 it is told: it reserves ports, starts its gang, reports exits and ends the gang.
 """
 
+import collections
 import contextlib
 import dataclasses
 import queue
@@ -17,12 +18,18 @@ import time
 import tfdist
 from tfdist.cluster import rendezvous
 from tfdist.cluster.coordinator import STOP_DEADLINE_S, Coordinator
-from tfdist.cluster.environment import divide_cores, usable_cores, worker_environment
-from tfdist.cluster.gang import Gang, WorkerCommand
+from tfdist.cluster.environment import (
+    divide_cores,
+    name_of,
+    usable_cores,
+    worker_environment,
+)
+from tfdist.cluster.gang import Gang, WorkerCommand, how_it_failed
 from tfdist.cluster.inbox import take
 from tfdist.cluster.output import Screen
 from tfdist.cluster.ports import holds_while_listening, reserve_ports
 
+_REVIVALS = 5  # how often a worker of parameter servers may be killed and start again
 _LOCAL = "127.0.0.1"  # how workers reach each other when all are on one machine
 
 
@@ -33,6 +40,8 @@ class RunOptions:
     Attributes:
         argv: The command line of each worker.
         workers: How many of them on this machine.
+        parameter_servers: How many parameter servers beside them, on node 0, whose first
+            process then coordinates; 0 for workers alone.
         log_dir: A directory for `worker-<rank>.log`, or None.
         max_restarts: How often the gang is started again after a failure.
         nnodes: How many machines take part.
@@ -51,6 +60,13 @@ class RunOptions:
     rendezvous: tuple | None = None
     rendezvous_timeout: float = 300.0
     bind_cores: bool = True
+    parameter_servers: int = 0
+
+    @property
+    def processes(self):
+        """How many processes this machine starts."""
+        coordinates = self.parameter_servers and self.node_rank == 0
+        return self.workers + (1 + self.parameter_servers if coordinates else 0)
 
 
 def launch(options, screen=None):
@@ -141,6 +157,7 @@ class _Launcher:
             tfdist.__version__,
             options.rendezvous_timeout,
             where,
+            options.parameter_servers,
         )
         self._address = host if where else _LOCAL
         self._channel = _LocalChannel(self._coordinator, self._inbox)
@@ -167,7 +184,7 @@ class _Launcher:
     def _attempt(self, attempt):
         """Runs the gang once; returns the exit code, or None to start it again."""
         options = self._options
-        with reserve_ports(options.workers) as ports:
+        with reserve_ports(options.processes) as ports:
             self._send(
                 {
                     "type": "join",
@@ -175,6 +192,7 @@ class _Launcher:
                     "nnodes": options.nnodes,
                     "node_rank": options.node_rank,
                     "max_restarts": options.max_restarts,
+                    "parameter_servers": options.parameter_servers,
                     "hostname": socket.gethostname(),
                     "address": self._address,
                     "ports": ports.numbers,
@@ -190,14 +208,21 @@ class _Launcher:
                     self._gang = None
 
     def _follow(self, attempt, ports):
-        left, stopped, waiting_until = self._options.workers, False, None
+        left, stopped, waiting_until = self._options.processes, False, None
+        self._revived = collections.Counter()
         while True:
             message = self._next(waiting_until)
             kind = message["type"]
             if kind == "start" and not stopped:
                 self._start_gang(attempt, ports, message)
             elif kind == "exit" and message["attempt"] == attempt and not stopped:
+                if left > 0 and self._revive(message["rank"], message["code"]):
+                    continue
                 left -= message["code"] == 0
+                if left > 0 and message["code"] == 0 and self._name(message["rank"]) == "chief":
+                    left = 0  # servers have nothing to do without it
+                if left < 0 or (left == 0 and message["code"] != 0):
+                    continue
                 if message["code"] != 0:
                     age = time.monotonic() - message.pop("time")
                     self._send(message | {"type": "failed", "age_s": age})
@@ -237,18 +262,26 @@ class _Launcher:
         cores = divide_cores(usable_cores(), options.workers)
         if not options.bind_cores:
             cores = [None] * options.workers
+        # The coordinator and parameter servers share all cores.
+        cores = [None] * (options.processes - options.workers) + cores
         first_rank = message["first_rank"]
-        commands = [
-            WorkerCommand(
+        self._commands = {
+            first_rank + local_rank: WorkerCommand(
                 rank=first_rank + local_rank,
                 argv=options.argv,
                 environment=worker_environment(
-                    cluster, first_rank, local_rank, options.workers, attempt
+                    cluster,
+                    first_rank,
+                    local_rank,
+                    options.workers,
+                    attempt,
+                    options.parameter_servers,
                 ),
                 cores=cores[local_rank],
+                name=self._name(first_rank + local_rank),
             )
-            for local_rank in range(options.workers)
-        ]
+            for local_rank in range(options.processes)
+        }
         if not holds_while_listening:
             ports.close()
         self._gang = Gang(
@@ -260,9 +293,24 @@ class _Launcher:
             append_logs=attempt > 0,
         )
         try:
-            self._gang.start(commands)
+            self._gang.start(list(self._commands.values()))
         except OSError as error:
             self._send({"type": "broken", "reason": str(error)})
+
+    def _name(self, rank):
+        return name_of(rank, self._options.parameter_servers)
+
+    def _revive(self, rank, code):
+        """Starts a worker again that a signal killed, where others train on without it."""
+        name = self._name(rank)
+        if not self._options.parameter_servers or not name.startswith("worker") or code >= 0:
+            return False
+        self._revived[rank] += 1
+        if self._revived[rank] > _REVIVALS:
+            return False
+        self._screen.say(f"{name} {how_it_failed(code)}; starting it again, the others go on")
+        self._gang.restart(self._commands[rank])
+        return True
 
     def _stop_gang(self):
         if self._gang is not None:

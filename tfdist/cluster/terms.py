@@ -3,12 +3,14 @@
 _NAMES = {
     "nnodes": "--nnodes",
     "max_restarts": "--max-restarts",
+    "parameter_servers": "--ps",
     "version": "the tfdist version",
 }
 _KINDS = {
     "node_rank": int,
     "nnodes": int,
     "max_restarts": int,
+    "parameter_servers": int,
     "version": str,
     "hostname": str,
     "address": str,
