@@ -5,13 +5,14 @@ too), `_strategy`, the
 `experimental_enable_get_next_as_optional` switch of a strategy's `extended`,
 `extended._input_workers_with_options`, `PerReplicaSpec._value_specs`, and
 `DistributedDatasetsFromFunction` and `_create_per_replica` of TensorFlow's input
-library.
+library; and Keras' `DataAdapter`, the only kind of data besides its own that `fit` takes.
 Why: TensorFlow asks all workers, with a collective in front of each step,
 whether anyone still has data. Under tfdist all workers walk through the same
 global batches, so each knows.
 """
 
 import tensorflow as tf
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter  # noqa: F401
 from tensorflow.python.distribute.input_lib import (
     DistributedDatasetsFromFunction,
     _create_per_replica,

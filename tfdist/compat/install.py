@@ -13,6 +13,7 @@ def install():
         if _installed:
             return
         from tfdist.compat import (
+            embeddings,
             epoch_iterator,
             losses,
             normalization,
@@ -25,6 +26,7 @@ def install():
         )
 
         for module in (
+            embeddings,
             epoch_iterator,
             losses,
             normalization,

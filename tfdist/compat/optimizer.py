@@ -2,7 +2,8 @@
 
 Needs: `BaseOptimizer.apply`, `LossScaleOptimizer.apply`, `.scale_loss` of both
 (public methods, replaced for every optimizer), `BaseOptimizer._trainable_variables`
-and `TFOptimizer._all_reduce_sum_gradients`.
+`TFOptimizer._all_reduce_sum_gradients` and `BaseOptimizer._get_current_learning_rate`
+(a stale step's rate is smaller; a schedule's cannot be set from outside).
 Why: Keras reduces gradients at the end of `apply`, after it has unscaled,
 clipped and accumulated them on each replica by itself, so clipping sees a
 replica's gradient where it must see the global one. No hook stands in front.
@@ -28,6 +29,7 @@ def install():
         replace(optimizer_class, "apply", _reduce_before_apply)
         replace(optimizer_class, "scale_loss", _weigh_loss)
     replace(TFOptimizer, "_all_reduce_sum_gradients", _skip_if_reduced)
+    replace(BaseOptimizer, "_get_current_learning_rate", _scaled_for_this_step)
 
 
 @contextlib.contextmanager
@@ -95,6 +97,17 @@ def _weigh_loss(original):
         return original(self, loss)
 
     return scale_loss
+
+
+def _scaled_for_this_step(original):
+    def _get_current_learning_rate(self):
+        factor = getattr(active_step.current(), "learning_rate_factor", None)
+        if factor is None:
+            return original(self)
+        rate = tf.convert_to_tensor(original(self))
+        return rate * tf.cast(factor, rate.dtype)
+
+    return _get_current_learning_rate
 
 
 def _skip_if_reduced(original):

@@ -118,6 +118,8 @@ def _check_data(original):
             order(self.data_adapter)
         from tfdist.strategies import checks
 
+        if hasattr(self._distributed_dataset, "of_length"):
+            self._distributed_dataset = self._distributed_dataset.of_length(self.steps_per_epoch)
         if isinstance(self.data_adapter, ArrayDataAdapter):
             inputs.set_length(self._distributed_dataset, self._num_batches)
         py_dataset.agree_on_order(self.data_adapter)
@@ -135,6 +137,9 @@ def _after_the_steps(original):
 
     def _get_metrics_result_or_logs(self, logs):
         strategy = strategy_of(self)
+        if hasattr(strategy, "finish_steps"):
+            more = strategy.finish_steps(self)
+            return {**self.get_metrics_result(), **more}
         sync = strategy and strategy.gradient_sync_of(self)
         if not sync or not isinstance(logs, dict) or not logs.keys() >= sync.traffic().keys():
             return original(self, logs)  # `evaluate` ends with it, too

@@ -1,0 +1,55 @@
+"""The engine under `tf.distribute.ParameterServerStrategy`, as tfdist needs it.
+
+Needs: `extended._use_merge_call`, `._update`, `._replica_ctx_update`,
+`._create_variable` and `Variable._distribute_strategy`; and `ClusterCoordinator._cluster`.
+Why:
+- An update must be able to stand in a condition (a step that runs a second time after
+  a fault must not be applied again), which merge calls cannot, and it must be one
+  piece for each variable, whatever other workers do.
+- A variable that a parameter server holds does not tell its strategy.
+- A coordinator stops its threads when it is deleted. At the end of a program those
+  threads stand still, one of them perhaps with the lock that this needs (it waits for a
+  lost worker to come back), and the program would never end.
+"""
+
+import ctypes
+
+import tensorflow as tf
+
+
+def adopt(strategy, on_new_variable, update_in_one_piece):
+    """Changes how the engine of `strategy` creates variables and updates them.
+
+    Args:
+        strategy: a `tf.distribute.ParameterServerStrategy`.
+        on_new_variable: called with each new variable.
+        update_in_one_piece: called with a variable and a function that updates it.
+    """
+    extended = strategy.extended
+    create_variable, update = extended._create_variable, extended._update
+
+    def _create_variable(next_creator, **kwargs):
+        variable = create_variable(next_creator, **kwargs)
+        vars(variable)["_distribute_strategy"] = strategy
+        on_new_variable(variable)
+        return variable
+
+    def _update(var, fn, args, kwargs, group):
+        return update_in_one_piece(var, lambda: update(var, fn, args, kwargs, group))
+
+    def _replica_ctx_update(var, fn, args, kwargs, group):
+        fn = tf.autograph.experimental.do_not_convert(fn)
+        return _update(var, fn, args, kwargs or {}, group)
+
+    extended._use_merge_call = lambda: False
+    extended._create_variable = _create_variable
+    extended._update = _update
+    extended._replica_ctx_update = _replica_ctx_update
+
+
+def new_coordinator(strategy):
+    """A `ClusterCoordinator` that is never deleted."""
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    for owner in (coordinator, coordinator._cluster):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+    return coordinator
