@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "MirroredStrategy": "tfdist.strategies.mirrored",
     "MultiWorkerMirroredStrategy": "tfdist.strategies.multi_worker",
+    "ParameterServerStrategy": "tfdist.strategies.parameter_server",
     "TPUStrategy": "tfdist.strategies.tpu",
     "auto_strategy": "tfdist.strategies.auto",
     "rank": "tfdist.cluster_info",

@@ -55,6 +55,14 @@ def test_two_workers_reach_the_accuracy_of_one_process(tmp_path):
     assert "[worker 1] Epoch" not in together.out
 
 
+def test_parameter_servers_reach_the_accuracy_of_one_process():
+    with Programs() as programs:
+        run = programs.run("-n", "2", "--ps", "1", SCRIPT, *SCALED_DOWN)
+        assert run.wait(120) == 0, run.err
+    (accuracy,) = _accuracies(run.out)  # the coordinator's: the others serve
+    assert accuracy > 80  # of 47 updates, some of them stale
+
+
 def test_two_machines_train_together():
     with two_hosts() as (first, second):
         machines = [

@@ -49,10 +49,18 @@ def test_an_empty_cluster_is_one_machine(monkeypatch):
 
 
 def test_parameter_servers(monkeypatch):
-    describe(monkeypatch, worker=["a:1"], ps=["b:1"])
-    with pytest.raises(ValueError, match="describes parameter servers") as error:
-        tfdist.auto_strategy()
-    assert "start the script with `tfdist run -n N`" in str(error.value)
+    describe(monkeypatch, worker=["a:1"], ps=["b:1"], chief=["c:1"])
+    monkeypatch.setattr(auto, "ParameterServerStrategy", Made)
+    strategy = tfdist.auto_strategy()
+    assert type(strategy) is Made and strategy.args == ()
+
+
+@pytest.mark.parametrize("missing", ["chief", "ps"])
+def test_parameter_servers_without_all_their_jobs(monkeypatch, missing):
+    jobs = {"worker": ["a:1"], "ps": ["b:1"], "chief": ["c:1"]}
+    describe(monkeypatch, **{job: there for job, there in jobs.items() if job != missing})
+    with pytest.raises(ValueError, match=f"TF_CONFIG has no '{missing}'. Start the script with"):
+        tfdist.ParameterServerStrategy()
 
 
 def test_a_malformed_tf_config(monkeypatch):

@@ -9,6 +9,7 @@ _NAMES = {
     "LocalSGD": "tfdist.callbacks.local_sgd",
     "DiLoCo": "tfdist.callbacks.diloco",
     "PartialSync": "tfdist.callbacks.partial_sync",
+    "AsyncSGD": "tfdist.callbacks.async_sgd",
 }
 
 __all__ = [*_NAMES]

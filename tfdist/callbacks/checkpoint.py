@@ -296,6 +296,8 @@ class Checkpoint(keras.callbacks.Callback):
         }
 
     def _save(self, phase):
+        if getattr(self._strategy, "is_asynchronous", False):
+            self._strategy.settle(self.model)
         sync = self._sync()
         with sync.showing_own() if sync is not None else contextlib.nullcontext():
             arrays, dtypes = variables.read(self.model, self._strategy, self._worker == 0, sync)

@@ -85,6 +85,12 @@ class GradientSyncCallback(keras.callbacks.Callback):
     def _strategy_of(self, model):
         name = type(self).__name__
         strategy = compat_trainer.strategy_of(model)
+        if getattr(strategy, "is_asynchronous", False):
+            raise ValueError(
+                f"`{name}` is a way in which replicas agree step by step; under a "
+                f"{type(strategy).__name__} they do not. Use `tfdist.callbacks.AsyncSGD` there, or "
+                "another strategy."
+            )
         if strategy is None and not training_state.is_single_device(model.distribute_strategy):
             theirs = type(model.distribute_strategy).__name__
             raise ValueError(

@@ -7,12 +7,14 @@ import tensorflow as tf
 from tfdist import tf_config
 from tfdist.strategies.mirrored import MirroredStrategy
 from tfdist.strategies.multi_worker import MultiWorkerMirroredStrategy
+from tfdist.strategies.parameter_server import ParameterServerStrategy
 
 
 def auto_strategy():
     """Returns the strategy for this environment, so that one script runs everywhere.
 
-    - `TF_CONFIG` with a cluster (set by `tfdist run`): `MultiWorkerMirroredStrategy`;
+    - `TF_CONFIG` with a cluster (set by `tfdist run`): `MultiWorkerMirroredStrategy`, or
+      with parameter servers (`tfdist run --ps`) `ParameterServerStrategy`;
     - a TPU (`TPU_NAME` is set): `TPUStrategy`;
     - otherwise `MirroredStrategy`, on all GPUs, or on the CPU.
 
@@ -23,14 +25,11 @@ def auto_strategy():
     True
 
     Raises:
-        ValueError: a malformed `TF_CONFIG`, or one with parameter servers.
+        ValueError: a malformed `TF_CONFIG`.
     """
     cluster = tf_config.from_environment()
     if cluster.parameter_servers:
-        raise ValueError(
-            "TF_CONFIG describes parameter servers, which this release does not train with. "
-            'Expected the jobs "worker" or "chief" alone: start the script with `tfdist run -n N`.'
-        )
+        return ParameterServerStrategy()
     if cluster.addresses:
         return MultiWorkerMirroredStrategy()
     if os.environ.get("TPU_NAME"):

@@ -1,6 +1,7 @@
 """What `fit`, `evaluate` and `predict` check before any work, under a tfdist strategy."""
 
 import contextlib
+import inspect
 import json
 import os
 import sys
@@ -63,6 +64,10 @@ def before(method, model, arguments):
     """
     strategy = compat_trainer.strategy_of(model)
     _check_made_in_scope(method, model, strategy)
+    if getattr(strategy, "is_asynchronous", False):
+        for name in ("x", "validation_data"):
+            if inspect.isroutine(arguments.get(name)):
+                arguments[name] = strategy.distribute_datasets_from_function(arguments[name])
     strategy.next_call = {"method": method, **_facts(method, model)}
     if not strategy.is_chief:
         arguments["verbose"] = 0
