@@ -24,17 +24,19 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "convergence.jsonl"
 BASELINE = "synchronous"
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
 SIDES = (
     BASELINE,
     "LocalSGD, period 10",
     "LocalSGD, period 50",
     "DiLoCo, period 10",
     "DiLoCo, period 50",
+    "DiLoCo, period 50, outer momentum 0.7",
     "DiLoCo, period 100",
     "PowerSGD, rank 1",
     "PowerSGD, rank 2",
     "PowerSGD, rank 4",
+    "PowerSGD, rank 4, warm-up 300",
 )
 DEADLINE_S = 3600
 

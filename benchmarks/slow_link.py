@@ -13,8 +13,9 @@ side. Bytes are what a worker's interface sent, headers and all.
 
 A side that communicates in every step and would take longer than `--max-seconds` on a
 link runs 20 steps there; its seconds are those a step, times the steps that it took
-without a limit, since the loss after a step does not depend on the link. Such rows are
-marked with an asterisk.
+without a limit, since the loss after a step does not depend on the link. Of a side that
+compresses after a warm-up, the short run's first half is the warm-up, and each half's
+seconds count for the steps of their kind. Such rows are marked with an asterisk.
 
 All sides run in turn on each link. Appends one JSON line a row to
 `results/slow_link.jsonl`, prints Markdown tables and draws `results/slow_link.svg`.
@@ -78,9 +79,26 @@ MORE_SIDES = {
 EVERY_SIDE = {**SIDES, **MORE_SIDES}
 
 
-def train(name, link, target, steps, evaluate_every):
+def warm_up_of(side):
+    """How many steps a side goes uncompressed first."""
+    settings = side["settings"]
+    return settings.get("start", settings.get("arguments", {}).get("warmup_steps", 0))
+
+
+def with_warm_up(side, steps):
+    settings = dict(side["settings"])
+    if side["program"] == "keras":
+        settings["arguments"] = {**settings["arguments"], "warmup_steps": steps}
+    else:
+        settings["start"] = steps
+    return {**side, "settings": settings}
+
+
+def train(name, link, target, steps, evaluate_every, warm_up=None):
     """Runs a side on a link; returns a row without the target's time."""
     side = EVERY_SIDE[name]
+    if warm_up is not None:
+        side = with_warm_up(side, warm_up)
     settings = {"steps": steps, "evaluate_every": evaluate_every, "target": target}
     settings.update(side["settings"])
     script = [sys.executable, str(HERE / "char_lm" / f"{side['program']}_side.py")]
@@ -132,8 +150,10 @@ def measure(name, link, args, found):
         rate = float(link.removesuffix("mbit")) * 1e6 / 8
         expected = unlimited["seconds"] + unlimited["bytes"] / rate
         if expected > args.max_seconds:
-            row = train(name, link, None, SHORT_STEPS, SHORT_STEPS)
-            return project(row, unlimited)
+            half = SHORT_STEPS // 2
+            warm_up = warm_up_of(EVERY_SIDE[name])
+            row = train(name, link, None, SHORT_STEPS, half, half if warm_up else None)
+            return project(row, unlimited, warm_up)
     row = train(name, link, args.target, MAX_STEPS, EVALUATE_EVERY)
     reached = reach(row["curve"], args.target)
     row["projected"] = False
@@ -141,14 +161,24 @@ def measure(name, link, args, found):
     return row
 
 
-def project(row, unlimited):
+def project(row, unlimited, warm_up):
     """Fills in when `row`, a short run, would have reached the target."""
-    curve = [
-        [step, (step - 1) * row["step_seconds"], (step - 1) * row["step_bytes"], loss]
-        for step, _, _, loss in unlimited["curve"]
-    ]
+    (first, *early), (last, *late) = (point[:3] for point in row["curve"])
+    late = [(b - a) / (last - first) for a, b in zip(early, late)]
+    # The first step is not counted; without a warm-up all steps are alike.
+    early = (
+        [a / (first - 1) for a in early] if warm_up else [row["step_seconds"], row["step_bytes"]]
+    )
+    late = late if warm_up else early
+
+    def at(step):
+        warm = min(step, warm_up) - 1 if warm_up else step - 1
+        return [warm * a + (step - 1 - warm) * b for a, b in zip(early, late)]
+
+    curve = [[step, *at(step), loss] for step, _, _, loss in unlimited["curve"]]
     steps, target = unlimited["steps"], unlimited["target"]
-    seconds, sent = ((steps - 1) * row[key] for key in ("step_seconds", "step_bytes"))
+    seconds, sent = at(steps)
+    row["step_seconds"], row["step_bytes"] = late
     filled = {"target": target, "projected": True, "steps": steps, "seconds": seconds}
     return {**row, **filled, "bytes": sent, "curve": curve}
 
