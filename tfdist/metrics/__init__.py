@@ -1,4 +1,4 @@
-"""Metrics for `model.compile` that are exact on any number of replicas, imported when it is first used."""
+"""Metrics for `model.compile`, exact on any number of replicas; imported when first used."""
 
 import importlib
 
