@@ -42,15 +42,20 @@ class BinnedMetric(SummedMetric):
         """The area of each class; `(..., bins)` to `(...)`."""
         raise NotImplementedError
 
-    def bounds(self, negatives, positives, weighted):
-        """How far the area of each class can be from that of the scores themselves."""
+    def bounds(self, negatives, positives, tied, weighted):
+        """How far the area of each class can be from that of the scores themselves.
+
+        Args:
+            tied: bool `(bins,)`; in which bins all scores are equal.
+            weighted: bool `()`; whether any weight was not 1.
+        """
         raise NotImplementedError
 
     def state_shapes(self, columns):
         most = self.num_bins or max(BINS // columns, LEAST_BINS)
         binned_logits = self.from_logits and (columns == 1 or self.multi_label)
         self._bins = ScoreBins(binned_logits, most)
-        return {"weights": (columns, 2, self._bins.size), "unlike_one": ()}
+        return {"weights": (columns, 2, self._bins.size), "unlike_one": (), "rounded": ()}
 
     def count(self, rows):
         scores = rows.scores if not rows.is_binary else rows.scores[:, tf.newaxis]
@@ -70,10 +75,11 @@ class BinnedMetric(SummedMetric):
         return {
             "weights": tf.reshape(sums, (columns, 2, size)),
             "unlike_one": tf.reduce_sum(tf.cast(unlike, tf.float64)),
+            "rounded": rows.rounded,
         }
 
-    def value(self, weights, unlike_one):
-        return self._mean(weights, lambda negatives, positives: self.areas(negatives, positives))
+    def value(self, weights, **_):
+        return self._mean(weights, self.areas)
 
     def result(self):
         value = super().result()
@@ -91,11 +97,11 @@ class BinnedMetric(SummedMetric):
         """
         sums = self._some()
         weighted = sums["unlike_one"] > 0.0
+        # Scores of one float32 were perhaps not equal in front of a rounding to float32.
+        tied = self._bins.single() & (sums["rounded"].numpy() == 0.0)
         return self._mean(
             sums["weights"],
-            lambda negatives, positives: self.bounds(
-                negatives, positives, tf.broadcast_to(weighted, tf.shape(positives)[:-1])
-            ),
+            lambda negatives, positives: self.bounds(negatives, positives, tied, weighted),
         )
 
     def per_class(self):

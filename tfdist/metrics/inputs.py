@@ -22,12 +22,14 @@ class Rows:
             rows `(rows, classes)`.
         scores: float32; `(rows,)` of binary rows, `(rows, classes)` otherwise.
         weights: float64 `(rows,)`.
+        rounded: float64 `()`: how many scores were not float32 numbers.
         invalid: float64 `(KINDS,)`: how many rows were bad, by kind.
     """
 
     labels: tf.Tensor
     scores: tf.Tensor
     weights: tf.Tensor
+    rounded: tf.Tensor
     invalid: tf.Tensor
 
     @property
@@ -52,7 +54,8 @@ def rows(y_true, y_pred, sample_weight=None, *, multi_label=False, from_logits=F
     Raises:
         ValueError: the shapes do not fit each other.
     """
-    y_true, y_pred = tf.convert_to_tensor(y_true), tf.cast(y_pred, tf.float32)
+    y_true, given_scores = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
+    y_pred = tf.cast(given_scores, tf.float32)
     if y_pred.shape.rank is None or y_pred.shape.rank == 0:
         raise ValueError(
             f"y_pred has shape {y_pred.shape}; scores of shape (..., classes) belong there."
@@ -102,8 +105,15 @@ def rows(y_true, y_pred, sample_weight=None, *, multi_label=False, from_logits=F
         labels,
         tf.where(usable if binary else usable[:, tf.newaxis], scores, 0.0),
         tf.where(usable, weights, 0.0),
+        _count_rounded(given_scores, y_pred),
         tf.stack(invalid),
     )
+
+
+def _count_rounded(given, rounded):
+    if given.dtype in (tf.float32, tf.bfloat16, tf.float16):
+        return tf.zeros((), tf.float64)
+    return tf.reduce_sum(tf.cast(tf.cast(rounded, given.dtype) != given, tf.float64))
 
 
 def _fits(y_true, y_pred, whole):

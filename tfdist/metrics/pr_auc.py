@@ -50,8 +50,8 @@ class PRAUC(BinnedMetric):
     def areas(self, negatives, positives):
         return areas.pr_area(negatives, positives)
 
-    def bounds(self, negatives, positives, weighted):
-        return areas.pr_bound(negatives, positives, weighted)
+    def bounds(self, negatives, positives, tied, weighted):
+        return areas.pr_bound(negatives, positives, tied, weighted)
 
     def curve(self, class_id=None):
         """The precision-recall curve, a point for each bin with scores in it.

@@ -12,7 +12,7 @@ class ROCAUC(BinnedMetric):
     """The area under the receiver operating characteristic, with a bound of its error.
 
     `keras.metrics.AUC` has 200 thresholds, evenly spaced; where scores crowd near 0 and 1 it
-    sees few of them. Here the state is the weight of both labels in some 75,000 bins, fine
+    sees few of them. Here the state is the weight of both labels in some 120,000 bins, fine
     near 0 and 1, which are summed over replicas and workers. Between bins the order of
     scores is known and within one it is not, so the error is at most half the pairs of a
     positive and a negative that share a bin: `error_bound()` says how much that is for the
@@ -69,10 +69,10 @@ class ROCAUC(BinnedMetric):
         super().__init__(num_classes, average, from_logits, multi_label, num_bins, name, dtype)
 
     def areas(self, negatives, positives):
-        return areas.roc_area(negatives, positives)[0]
+        return areas.roc_area(negatives, positives)
 
-    def bounds(self, negatives, positives, weighted):
-        return areas.roc_area(negatives, positives)[1]
+    def bounds(self, negatives, positives, tied, weighted):
+        return areas.roc_bound(negatives, positives, tied)
 
     def curve(self, class_id=None):
         """The ROC curve, from `(0, 0)` to `(1, 1)`, a point for each bin with scores in it.
