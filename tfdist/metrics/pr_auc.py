@@ -18,6 +18,7 @@ class PRAUC(BinnedMetric):
 
     Example:
 
+    >>> import tfdist
     >>> auc = tfdist.metrics.PRAUC()
     >>> auc.update_state([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> round(float(auc.result()), 4)

@@ -22,6 +22,7 @@ class ROCAUC(BinnedMetric):
 
     Example:
 
+    >>> import tfdist
     >>> auc = tfdist.metrics.ROCAUC()
     >>> auc.update_state([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> float(auc.result())

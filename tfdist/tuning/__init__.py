@@ -1,4 +1,4 @@
-"""The search for hyper-parameters, and learning rates for large batches, imported when it is first used."""
+"""Hyper-parameter search, and learning rates for large batches; imported when first used."""
 
 import importlib
 
