@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import tfdist
 
@@ -91,11 +92,16 @@ def logs(kind, strategy, **compile):
     options = {"batch_size": BATCH, "sample_weight": weights, "verbose": 0}
     history = model.fit(x, labels, epochs=2, shuffle=False, **options).history
     evaluated = model.evaluate(x, labels, return_dict=True, **options)
+    on_batch = {}
+    if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        model.reset_metrics()
+        on_batch = model.test_on_batch(x, labels, weights, return_dict=True)
     areas = [metric for metric in _compiled(model) if isinstance(metric, tfdist.metrics.ROCAUC)]
     first, *_ = areas
     return {
         "fit": {name: float(values[-1]) for name, values in history.items()},
         "evaluate": {name: float(value) for name, value in evaluated.items()},
+        "test_on_batch": {name: float(value) for name, value in on_batch.items()},
         "bounds": {metric.name: float(metric.error_bound()) for metric in areas},
         "curve": first.curve(class_id=0),
     }
@@ -106,7 +112,23 @@ def _compiled(model):
     return compiled.metrics
 
 
+def sent(strategy):
+    """The bytes that this worker sends for an `evaluate`, and the largest state of a metric."""
+    model = model_of("binary", strategy.scope())
+    x, y, weights = binary()
+    options = {"batch_size": BATCH, "sample_weight": weights, "verbose": 0}
+    model.evaluate(x, y[:, None], **options)
+    before = strategy.ring.bytes_sent
+    model.evaluate(x, y[:, None], **options)
+    area = _compiled(model)[0]
+    largest = max(8 * int(np.prod(v.shape)) for v in area.variables)
+    return strategy.ring.bytes_sent - before, largest
+
+
 def run():
-    """`logs` of all kinds on the strategy of this process; the errors' texts where it fails."""
+    """`logs` of all kinds on the strategy of this process."""
     strategy = tfdist.auto_strategy()
-    return {kind: logs(kind, strategy) for kind in DATA}
+    found = {kind: logs(kind, strategy) for kind in DATA}
+    if getattr(strategy, "ring", None) is not None:
+        found["sent"] = sent(strategy)
+    return found

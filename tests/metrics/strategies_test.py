@@ -41,7 +41,9 @@ def parameter_servers():
 
 
 def check(kind, found):
-    for method in ("fit", "evaluate"):
+    for method in ("fit", "evaluate", "test_on_batch"):
+        if not found[method]:
+            continue
         for name, value in expected(kind).items():
             bound = found["bounds"].get(name, 2e-5)
             assert found[method][name] == pytest.approx(value, abs=bound + 1e-9), (method, name)
@@ -74,6 +76,14 @@ def test_mirrored(kind):
 def test_two_workers(kind, two_workers):
     for found in two_workers:
         check(kind, found[kind])
+
+
+@pytest.mark.timeout(200)
+def test_large_state_crosses_the_wire_once_an_evaluate(two_workers):
+    for found in two_workers:
+        sent, largest = found["sent"]
+        # Two such metrics; of two workers each sends half of a sum, twice.
+        assert 2 * largest <= sent < 3 * largest
 
 
 @pytest.mark.timeout(200)
