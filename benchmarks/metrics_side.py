@@ -30,7 +30,7 @@ def steps(rounds):
 
     own, ours = keras.metrics, tfdist.metrics
     sets = {
-        "none": lambda: [],
+        "none": list,
         "Keras: AUC, precision, recall, accuracy": lambda: [
             own.AUC(from_logits=True),
             own.Precision(),
