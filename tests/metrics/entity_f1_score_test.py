@@ -95,8 +95,8 @@ def test_the_walk_itself(scheme, tags, entities):
 
 
 def test_averages():
-    gold = ["B-PER O B-LOC I-LOC O B-LOC".split()]
-    found = ["B-PER O B-LOC O O B-LOC".split()]
+    gold = [["B-PER", "O", "B-LOC", "I-LOC", "O", "B-LOC"]]
+    found = [["B-PER", "O", "B-LOC", "O", "O", "B-LOC"]]
     # PER: 1 of 1. LOC: 1 right of 2 found and 2 true.
     expected = {"micro": 4 / 6, "macro": (1 + 1 / 2) / 2, "weighted": (1 + 2 * 1 / 2) / 3}
     for average, value in expected.items():
@@ -106,8 +106,8 @@ def test_averages():
 
 
 def test_padding_is_outside():
-    gold = ["B-PER I-PER B-LOC I-LOC".split()] * 2
-    found = ["B-PER I-PER O O".split(), "O O O O".split()]
+    gold = [["B-PER", "I-PER", "B-LOC", "I-LOC"]] * 2
+    found = [["B-PER", "I-PER", "O", "O"], ["O", "O", "O", "O"]]
     mask = np.array([[1, 1, 0, 0], [0, 0, 0, 0]])
     assert measured("BIO", gold, found, mask).result() == 1.0
     assert measured("BIO", gold, found, np.array([1, 0])).result() == pytest.approx(2 / 3)

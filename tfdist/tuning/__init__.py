@@ -5,6 +5,7 @@ import importlib
 # public name -> the module that defines it
 _NAMES = {
     "search": "tfdist.tuning.search",
+    "SearchResults": "tfdist.tuning.results",
     "ScaledLearningRate": "tfdist.tuning.learning_rate",
 }
 
