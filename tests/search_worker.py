@@ -11,10 +11,10 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
-import tfdist  # noqa: E402
+import tfdist
 
 how, directory = sys.argv[1:]
 strategy = tfdist.MultiWorkerMirroredStrategy() if how == "together" else None

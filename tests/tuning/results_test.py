@@ -25,7 +25,7 @@ def results(direction="min"):
 @pytest.mark.parametrize("direction, best", [("min", "2"), ("max", "0")])
 def test_the_best_is_first_and_what_failed_last(direction, best):
     found = results(direction)
-    assert [one["trial"] for one in found.trials][0] == best
+    assert next(one["trial"] for one in found.trials) == best
     assert found.trials[-1]["trial"] == "1"
     assert found.best_model() == f"model {best}"
     assert found.best_hyperparameters() == found.trials[0]["hyperparameters"]

@@ -88,13 +88,13 @@ def test_bad_arguments(options, words, tmp_path):
 def test_a_directory_of_another_search(tmp_path):
     options = {"directory": tmp_path, "max_trials": 1, **DATA}
     tfdist.tuning.search(always_right, X, Y, **options)
-    with pytest.raises(ValueError, match="holds the trials of another search .*objective"):
+    with pytest.raises(ValueError, match=r"holds the trials of another search .*objective"):
         tfdist.tuning.search(always_right, X, Y, objective="loss", **options)
 
 
 def test_an_objective_that_no_trial_reports(tmp_path):
     options = {"directory": tmp_path, "max_trials": 1, **DATA}
-    with pytest.raises(RuntimeError, match="None of 1 trials ended well.*val_acuracy"):
+    with pytest.raises(RuntimeError, match=r"None of 1 trials ended well.*val_acuracy"):
         tfdist.tuning.search(
             always_right, X, Y, objective=_objective("val_acuracy", "max"), **options
         )
