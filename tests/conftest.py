@@ -4,7 +4,17 @@ import os
 import pathlib
 import sys
 
+import hypothesis
 import pytest
+
+# The same examples in each run; a machine that is busy is no failure.
+hypothesis.settings.register_profile(
+    "tfdist",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tfdist")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
