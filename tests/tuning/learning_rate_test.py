@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdist
 from tfdist.tuning import ScaledLearningRate
@@ -44,7 +45,7 @@ def test_twice_the_batch_at_twice_the_rate_is_two_small_steps_where_gradients_ar
         model.fit(x, x, batch_size=batch, shuffle=False, verbose=0)
         return model.get_weights()[0].item()
 
-    one = trained(tfdist.auto_strategy(), 0.01, 2)
+    one = trained(tf.distribute.get_strategy(), 0.01, 2)
     two = trained(tfdist.MirroredStrategy(["CPU:0", "CPU:1"]), 0.01, 4)
     assert one == pytest.approx(two, rel=1e-6) == pytest.approx(-0.01 * 18, rel=1e-6)
 

@@ -26,7 +26,8 @@ def build(hp):
 
 
 def always_right(hp):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(hp.Int("units", 1, 8))])
+    units = hp.Int("units", 1, 8)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     return model
 
@@ -76,6 +77,7 @@ def test_the_same_call_again_trains_nothing(tmp_path, monkeypatch):
     [
         ({"tuner": "grid"}, "tuner is 'grid'; expected one of random, bayesian, hyperband"),
         ({"max_trials": 0}, "max_trials is 0"),
+        ({"seed": -1}, "seed is -1"),
         ({"build": lambda hp: None}, "returned None; expected a compiled keras.Model"),
         ({"build": lambda hp: keras.Sequential()}, "a model that is not compiled"),
     ],

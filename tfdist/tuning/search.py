@@ -90,6 +90,8 @@ def search(
         raise ValueError(f"tuner is {tuner!r}; expected one of {', '.join(_TUNERS)}.")
     if not isinstance(max_trials, int) or max_trials < 1:
         raise ValueError(f"max_trials is {max_trials!r}; expected a whole number from 1 on.")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; expected a whole number from 0 on.")
     directory = pathlib.Path(directory).absolute()
     space = _space(keras_tuner, build)
     together = getattr(strategy, "num_workers", 1) > 1
@@ -102,7 +104,7 @@ def search(
             return getattr(keras_tuner, _TUNERS[tuner])(
                 build,
                 objective=objective,
-                seed=seed,
+                seed=seed + 1,  # KerasTuner takes 0 for none
                 directory=str(where),
                 project_name=_PROJECT,
                 distribution_strategy=strategy,
