@@ -301,7 +301,7 @@ def embeddings(strategy):
             continue
         found["devices"] = sorted({weight.value.device for weight in table.weights})
         found["shapes"] = [tuple(weight.shape) for weight in table.weights]
-        graphs = [function.graph for function, _ in model.train_function._traced.values()]
+        graphs = [function.graph for function, _ in model.train_function._step._traced.values()]
         reads = [
             tuple(op.outputs[0].shape)
             for graph in graphs
