@@ -21,6 +21,16 @@ WITHOUT_AREAS = (
 )
 
 
+def check_resampling(confidence, count):
+    """Raises ValueError unless both are what an interval is made of."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence!r}: expected a number between 0 and 1.")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(
+            f"bootstrap={count!r}: expected an int, the number of resamples; 0 for none."
+        )
+
+
 def affords_areas(predictions, count):
     """Whether intervals of the areas take seconds rather than minutes."""
     return len(predictions) * predictions.indicators.shape[1] * count <= AREA_LIMIT

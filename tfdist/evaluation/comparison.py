@@ -7,7 +7,14 @@ import numpy as np
 from scipy import stats
 
 from tfdist.evaluation import tables
-from tfdist.evaluation.bootstrap import WITHOUT_AREAS, affords_areas, draw, interval, p_value
+from tfdist.evaluation.bootstrap import (
+    WITHOUT_AREAS,
+    affords_areas,
+    check_resampling,
+    draw,
+    interval,
+    p_value,
+)
 from tfdist.evaluation.exact import Metrics
 from tfdist.evaluation.report import EvaluationReport
 
@@ -186,8 +193,7 @@ def compare(first, second, *, confidence=0.95, bootstrap=1000, seed=0):
         Bootstrap, 1993.
     """
     _check_same_examples(first, second)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence!r}: expected a number between 0 and 1.")
+    check_resampling(confidence, bootstrap)
     areas = affords_areas(first.predictions, 2 * bootstrap)
     notes = [] if areas else [WITHOUT_AREAS]
     drawn = [{}, {}]

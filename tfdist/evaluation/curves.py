@@ -16,7 +16,7 @@ def curves_of(predictions):
         A dict:
 
         - "roc": class name -> dict of "fpr", "tpr" and "thresholds"; without the classes of
-          which there is no example, or no other.
+          which there is no example, or no other. A threshold of infinity: no positives.
         - "pr": class name -> dict of "recall", "precision" and "thresholds"; without the
           classes of which there is no example.
         - "calibration": class name, or "top class" for multiclass -> dict of "confidence",
@@ -35,7 +35,8 @@ def curves_of(predictions):
         precision, recall, thresholds = metrics.precision_recall_curve(
             truth, score, sample_weight=weights, drop_intermediate=True
         )
-        pr[name] = {"recall": recall, "precision": precision, "thresholds": thresholds}
+        pr[name] = {"recall": recall, "precision": precision}
+        pr[name]["thresholds"] = np.r_[thresholds, np.inf]  # no positives: the last point
         if not truth.all():
             fpr, tpr, thresholds = metrics.roc_curve(truth, score, sample_weight=weights)
             roc[name] = {"fpr": fpr, "tpr": tpr, "thresholds": thresholds}
@@ -74,8 +75,8 @@ def thinned(curve, points=200):
     Returns:
         A dict of arrays of the same length.
     """
-    length = min(len(values) for values in curve.values())
+    length = len(next(iter(curve.values())))
     if length <= points:
-        return {name: values[:length] for name, values in curve.items()}
+        return curve
     places = np.unique(np.linspace(0, length - 1, points).round().astype(int))
     return {name: values[places] for name, values in curve.items()}

@@ -101,10 +101,10 @@ def _chunk(batch, sample_weight=None):
             "Received weights twice: as the third part of `data` and as `sample_weight`. Pass one."
         )
     weight = sample_weight if weight is None else weight
-    if isinstance(x, list) and x and not hasattr(x[0], "shape"):
+    if isinstance(x, list) and not _are_arrays(x):
         x = np.asarray(x)  # rows in plain lists, not a list of inputs
     x = keras.tree.map_structure(to_numpy, x)
-    if isinstance(y, dict) or (isinstance(y, (tuple, list)) and y and hasattr(y[0], "shape")):
+    if isinstance(y, dict) or (isinstance(y, (tuple, list)) and _are_arrays(y)):
         raise ValueError(
             f"Received labels in a {type(y).__name__} of {len(y)}; expected one array. Evaluate "
             "one output at a time: `keras.Model(model.inputs, model.outputs[0])` with its labels."
@@ -129,6 +129,10 @@ def _chunk(batch, sample_weight=None):
             f"weight for each example, shape ({len(y)},)."
         )
     return Chunk(x, y, None if weight is None else weight.reshape(-1))
+
+
+def _are_arrays(values):
+    return bool(len(values)) and hasattr(values[0], "shape") and len(values[0].shape) > 0
 
 
 def to_numpy(value):

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from tfdist.evaluation import slicing
+from tfdist.evaluation.bootstrap import check_resampling
 from tfdist.evaluation.data import chunks
 from tfdist.evaluation.inputs import TASKS, make_predictions
 from tfdist.evaluation.predictors import predictor_of
@@ -133,12 +134,7 @@ def _check(task, threshold, confidence, resamples, batch_size):
         raise ValueError(
             f"threshold={threshold!r}: expected a number, or a `tfdist.evaluation.Threshold`."
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence!r}: expected a number between 0 and 1.")
-    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 0:
-        raise ValueError(
-            f"bootstrap={resamples!r}: expected an int, the number of resamples; 0 for none."
-        )
+    check_resampling(confidence, resamples)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: expected an int of at least 1.")
 
@@ -171,9 +167,15 @@ def _gather(predictor, data, sample_weight, named, batch_size):
     return (
         np.concatenate(labels),
         np.concatenate(scores),
-        None if weights[0] is None else np.concatenate(weights),
+        _all_weights(labels, weights),
         {name: np.concatenate(values) for name, values in columns.items()},
     )
+
+
+def _all_weights(labels, weights):
+    if all(part is None for part in weights):
+        return None
+    return np.concatenate([np.ones(len(y)) if w is None else w for y, w in zip(labels, weights)])
 
 
 def _threshold_for(predictions, threshold):

@@ -15,6 +15,7 @@ from scipy import sparse
 from tfdist.evaluation.ranking import Ranking
 
 ECE_BINS = 15
+MOST_SORTED = 20_000_000  # scores whose order is kept: some 16 bytes each
 _TINY = np.finfo("float64").eps
 
 
@@ -51,10 +52,8 @@ class Metrics:
             + [_calibration_gaps(predictions, predicted)],
             format="csr",
         )
-        self._rankings = None
-        if areas:
-            scores = predictions.columns
-            self._rankings = [Ranking(scores[:, c], actual[:, c]) for c in range(self._columns)]
+        self._areas = areas
+        self._sorted = None
 
     def __call__(self, weights):
         """Calculates all metrics.
@@ -82,8 +81,8 @@ class Metrics:
             metrics = _binary(means, hits[0], actual[0], guessed[0], total, table)
         else:
             metrics = _of_many(means, hits, actual, guessed, total, table, task)
-        if self._rankings is not None:
-            areas = [ranking.areas(weights) for ranking in self._rankings]
+        if self._areas:
+            areas = [ranking.areas(weights) for ranking in self._rankings()]
             for position, name in enumerate(("roc_auc", "pr_auc")):
                 table[name] = np.stack([one[position] for one in areas])
                 metrics[name] = self._macro(table[name], name)
@@ -92,6 +91,17 @@ class Metrics:
         gaps = np.abs(gaps).reshape(-1, ECE_BINS, gaps.shape[1])
         metrics["ece"] = gaps.sum(axis=1).mean(axis=0) / total
         return metrics, table
+
+    def _rankings(self):
+        """A `Ranking` by each column, kept for the next call where that takes little memory."""
+        if self._sorted is not None:
+            return self._sorted
+        scores, actual = self.predictions.columns, self.predictions.indicators
+        made = (Ranking(scores[:, c], actual[:, c]) for c in range(self._columns))
+        if scores.size > MOST_SORTED:
+            return made
+        self._sorted = list(made)
+        return self._sorted
 
     def _macro(self, values, name):
         """Mean over the classes that a weighting holds; NaN if the data lack one.

@@ -93,7 +93,10 @@ def _checked_labels(labels):
             f"Received labels of type {labels.dtype}; expected numbers, 0 to classes - 1. Map "
             "names to numbers, and pass the names as class_names."
         )
-    whole = labels.astype("int64") if np.isfinite(labels).all() else None
+    whole = None
+    if np.isfinite(labels).all():
+        with np.errstate(invalid="ignore"):  # a float beyond int64
+            whole = labels.astype("int64")
     if whole is None or (whole != labels).any():
         wrong = labels[~np.isfinite(labels)] if whole is None else labels[whole != labels]
         raise ValueError(

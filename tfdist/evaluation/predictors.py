@@ -1,5 +1,6 @@
 """What can be evaluated: each is called with inputs and returns scores, a batch at a time."""
 
+import contextlib
 import os
 import pathlib
 
@@ -44,6 +45,7 @@ def predictor_of(model):
 
 def _of_path(path):
     if path.suffix == ".keras" and path.is_file():
+        _register()
         return KerasPredictor(keras.saving.load_model(path), path.name)
     if path.suffix == ".tflite" and path.is_file():
         from tfdist.evaluation.litert import LiteRTPredictor
@@ -59,6 +61,16 @@ def _of_path(path):
         f"Found no model at {str(path)!r}; expected a `.keras` file, a `.tflite` file or the "
         "directory of a SavedModel (with a saved_model.pb)."
     )
+
+
+def _register():
+    """Makes tfdist's own layers and metrics known to Keras, which loads no others."""
+    import tfdist.evaluation.temperature  # noqa: F401
+    from tfdist import metrics
+
+    for name in metrics.__all__:
+        with contextlib.suppress(ModuleNotFoundError):
+            getattr(metrics, name)
 
 
 def in_batches(function, x, batch_size):
@@ -109,10 +121,22 @@ class KerasPredictor:
         self.loss = getattr(model, "loss", None)
 
     def predict(self, x, batch_size):
-        outputs = self.model.predict(
-            keras.tree.map_structure(_strings_as_tensors, x), batch_size=batch_size, verbose=0
-        )
+        x = keras.tree.map_structure(_strings_as_tensors, self._its_own(x))
+        outputs = self.model.predict(x, batch_size=batch_size, verbose=0)
         return only_output(outputs, f"The model {self.name!r}")
+
+    def _its_own(self, x):
+        """`x` without the columns that the model does not take; they serve the slices."""
+        inputs = getattr(self.model, "inputs", None)  # a subclassed model has none
+        if not isinstance(x, dict) or not inputs:
+            return x
+        form = inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
+        names = [one.name for one in keras.tree.flatten(form)]
+        if isinstance(form, dict):
+            return {name: x[name] for name in form} if set(form) <= set(x) else x
+        if not set(names) <= set(x):
+            return x
+        return keras.tree.pack_sequence_as(form, [x[name] for name in names])
 
 
 class CallablePredictor:
