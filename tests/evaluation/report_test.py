@@ -57,7 +57,7 @@ def test_json(report, tmp_path):
     loaded = json.loads(report.to_json(tmp_path / "report.json"))
     assert loaded == report.to_dict()
     assert loaded == json.loads((tmp_path / "report.json").read_text())
-    assert loaded["metrics"]["f1"] == report.metrics["f1"]._asdict()
+    assert loaded["metrics"]["f1"] == report.metrics["f1"].to_dict()
     assert loaded["slices"]["country"]["de"]["n"] == 40
     assert loaded["curves"]["roc"]["spam"]["thresholds"][0] is None  # infinity
     assert (loaded["task"], loaded["examples"]) == ("binary", 80)

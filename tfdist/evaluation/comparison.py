@@ -29,6 +29,11 @@ class Difference(typing.NamedTuple):
     high: float
     p_value: float
 
+    def to_dict(self):
+        """A dict of the six by name."""
+        names = ("first", "second", "difference", "low", "high", "p_value")
+        return dict(zip(names, self))
+
 
 class McNemar(typing.NamedTuple):
     """How many examples only one of the models gets right, and McNemar's exact p value."""
@@ -38,6 +43,10 @@ class McNemar(typing.NamedTuple):
     both: int
     neither: int
     p_value: float
+
+    def to_dict(self):
+        """A dict of the five by name."""
+        return dict(zip(("only_first", "only_second", "both", "neither", "p_value"), self))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -109,8 +118,8 @@ class Comparison:
                 "second": self.second.name,
                 "task": self.first.task,
                 "examples": self.first.n,
-                "metrics": {name: one._asdict() for name, one in self.metrics.items()},
-                "mcnemar": self.mcnemar._asdict(),
+                "metrics": {name: one.to_dict() for name, one in self.metrics.items()},
+                "mcnemar": self.mcnemar.to_dict(),
                 "confidence": self.confidence,
                 "bootstrap": self.bootstrap,
                 "seed": self.seed,

@@ -20,6 +20,10 @@ class Estimate(typing.NamedTuple):
     low: float = float("nan")
     high: float = float("nan")
 
+    def to_dict(self):
+        """A dict of "value", "low" and "high"."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
 
 @dataclasses.dataclass(eq=False, repr=False)
 class EvaluationReport:
@@ -263,4 +267,4 @@ _HEADLINES = {
 
 
 def _as_dicts(metrics):
-    return {name: estimate._asdict() for name, estimate in metrics.items()}
+    return {name: estimate.to_dict() for name, estimate in metrics.items()}
