@@ -51,5 +51,28 @@ def clean_keras():
     sys.modules["tensorflow"].random.set_seed(None)
 
 
+@pytest.fixture(scope="module")
+def deterministic():
+    """The tests of a module that compare bits: TensorFlow's operations give the same each time."""
+    tf = sys.modules["tensorflow"]
+    tf.config.experimental.enable_op_determinism()
+    yield
+    _disable_op_determinism()
+
+
+@pytest.fixture
+def seedless(deterministic):
+    """TensorFlow refuses what is random without a seed where operations are deterministic."""
+    _disable_op_determinism()
+    yield
+    sys.modules["tensorflow"].config.experimental.enable_op_determinism()
+
+
+def _disable_op_determinism():
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
+
+
 # Programs, not modules: importing them runs them.
 collect_ignore_glob = ["*_worker.py"]
