@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfdist.compat.masks import mask_of
 from tfdist.metrics import averaged, inputs
 
 # What a prefix means: 0 outside, 1 begin, 2 inside, 3 end, 4 single.
@@ -72,6 +73,7 @@ class EntityF1Score(keras.metrics.Metric):
         self._bad = self.add_variable((), "zeros", dtype="float64", name="bad")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = mask_of(y_pred)
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
         tags = len(self.labels)
         if y_pred.shape.rank != 3 or y_pred.shape[-1] != tags:
@@ -83,8 +85,10 @@ class EntityF1Score(keras.metrics.Metric):
                 f"{self.name}: y_true has shape {y_true.shape} and y_pred {y_pred.shape}; "
                 f"y_true must have shape {y_pred.shape[:2]}, with tags from 0 to {tags - 1}."
             )
-        weights = inputs.row_weights(sample_weight, y_pred)
-        there = tf.reshape(weights != 0.0, tf.shape(y_pred)[:2])
+        there = inputs.row_weights(sample_weight, y_pred) != 0.0
+        if mask is not None:
+            there &= inputs.row_weights(mask, y_pred) > 0.0
+        there = tf.reshape(there, tf.shape(y_pred)[:2])
         gold = tf.cast(y_true, tf.int32)
         bad = there & ((gold < 0) | (gold >= tags))
         self._bad.assign_add(tf.reduce_sum(tf.cast(bad, tf.float64)))
