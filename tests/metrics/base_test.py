@@ -23,7 +23,7 @@ def test_nan_scores_without_weight_are_padding():
     assert measured([0, 1, 1], [0.1, NAN, 0.7], [1, 0, 1]).result() == 1.0
 
 
-@pytest.mark.parametrize("sample_weight", [None, np.array([2.0, 1.0])], ids=["plain", "weighted"])
+@pytest.mark.parametrize("sample_weight", [None, np.full((2, 3), 2.0)], ids=["plain", "weighted"])
 def test_what_the_model_masks_has_no_weight(sample_weight):
     model = keras.Sequential(
         [

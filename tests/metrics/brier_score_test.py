@@ -20,7 +20,7 @@ def measured(y_true, y_pred, sample_weight=None, **options):
 def test_scikit_learns(weights):
     labels, logits = RANDOM.integers(0, 2, 300), RANDOM.normal(size=300).astype("float32")
     scores = tf.sigmoid(logits).numpy()
-    exact = brier_score_loss(labels, scores, sample_weight=weights)
+    exact = brier_score_loss(labels, scores.astype(float), sample_weight=weights)
     assert measured(labels, scores, weights) == pytest.approx(exact, abs=1e-12)
     assert measured(labels, logits, weights, from_logits=True) == pytest.approx(exact, abs=1e-12)
 
@@ -37,7 +37,7 @@ def test_many_classes(weights):
 
 def test_multi_label():
     labels, scores = RANDOM.integers(0, 2, (300, 3)), RANDOM.random((300, 3), np.float32)
-    exact = np.mean([brier_score_loss(labels[:, k], scores[:, k]) for k in range(3)])
+    exact = np.mean([brier_score_loss(labels[:, k], scores[:, k].astype(float)) for k in range(3)])
     assert measured(labels, scores, multi_label=True) == pytest.approx(exact, abs=1e-12)
 
 
