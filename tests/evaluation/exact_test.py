@@ -75,7 +75,7 @@ def test_multiclass(classes, weighted):
     w = rng.integers(1, 5, 300) / 2 if weighted else None
     found, table, predictions = calculated(y, z, w, from_logits=True)
     p, by = predictions.scores, {"sample_weight": w}
-    q, one_hot = z.argmax(axis=1), np.eye(classes)[y]
+    q, one_hot = p.argmax(axis=1), np.eye(classes)[y]
     expected = {
         "accuracy": sk.accuracy_score(y, q, **by),
         "balanced_accuracy": sk.balanced_accuracy_score(y, q, **by),

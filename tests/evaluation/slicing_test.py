@@ -34,8 +34,8 @@ def test_input_columns():
     "call, words",
     [
         (lambda: named_columns(["country"]), "slices of type list; expected a dict"),
-        (lambda: column_of({"a": 1}, "b"), r"input column 'b'; received the columns \['a'\]"),
-        (lambda: column_of(np.zeros(3), "b"), "received a ndarray"),
+        (lambda: column_of({"a": 1}, "b"), r"input column 'b'; received columns \['a'\]"),
+        (lambda: column_of(np.zeros(3), "b"), "received inputs of type ndarray"),
         (lambda: groups({"a": [1, 2]}, {}, ALL), r"slices\['a'\] has the shape \(2,\); expected"),
         (
             lambda: groups({"a": np.arange(60)}, {}, np.ones(60, bool)),
