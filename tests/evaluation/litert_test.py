@@ -26,13 +26,13 @@ def model():
 def files(model, tmp_path_factory):
     """The model as float, as int8 throughout, and with a batch size of 4 for good."""
     directory = tmp_path_factory.mktemp("litert")
-    model.export(directory / "exported", verbose=False)
+    model.export(directory / "any", verbose=False)
     four = [keras.InputSpec(shape=(4, 4), dtype="float32")]
-    model.export(directory / "fixed", input_signature=four, verbose=False)
+    model.export(directory / "fixed", verbose=False, input_signature=four)
     made = {}
     for name in ("float", "int8", "uint8", "fixed"):
-        exported = directory / ("fixed" if name == "fixed" else "exported")
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(exported))
+        source = directory / ("fixed" if name == "fixed" else "any")
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(source))
         if "int8" in name:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([row[None]] for row in X)

@@ -14,6 +14,12 @@ def test_numbers(value, text):
     assert tables.number(value) == text
 
 
+def test_p_values():
+    assert tables.p_value(0.03) == "0.0300"
+    assert tables.p_value(1e-9) == "<0.0001"
+    assert tables.p_value(float("nan")) == "-"
+
+
 def test_amounts_and_spans():
     assert tables.amount(1200.0) == "1,200"
     assert tables.amount(2.5) == "2.5"

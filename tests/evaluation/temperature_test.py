@@ -35,8 +35,7 @@ class Logits(ClassifierMixin, BaseEstimator):
         return self.classes_[x.argmax(axis=1)]
 
 
-# The frozen estimator is not fitted, so that it has no use for them.
-@pytest.mark.filterwarnings("ignore:Since FrozenEstimator does not:UserWarning")
+@pytest.mark.filterwarnings("ignore:Since FrozenEstimator does not appear to accept")
 @pytest.mark.parametrize("weighted", [False, True])
 def test_it_is_the_temperature_of_scikit_learn(weighted):
     logits, labels = too_sure(4)

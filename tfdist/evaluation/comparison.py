@@ -85,9 +85,11 @@ class Comparison:
     def mcnemar_sentence(self):
         """What McNemar's test says, in words."""
         found = self.mcnemar
+        p = tables.p_value(found.p_value)
+        sign = f"= {p}" if p[0] != "<" else f"< {p[1:]}"
         return (
             f"Only the first is right on {found.only_first:,} examples, only the second on "
-            f"{found.only_second:,}; McNemar's exact test: p = {tables.number(found.p_value)}"
+            f"{found.only_second:,}; McNemar's exact test: p {sign}"
         )
 
     def __repr__(self):
@@ -106,7 +108,7 @@ class Comparison:
         for name, one in self.metrics.items():
             row = [name, *(tables.number(value) for value in one[:3])]
             if self.bootstrap:
-                row += [tables.span(one.low, one.high), tables.number(one.p_value)]
+                row += [tables.span(one.low, one.high), tables.p_value(one.p_value)]
             rows.append(row)
         return header, rows
 

@@ -7,6 +7,7 @@ import math
 from tfdist.evaluation import tables
 from tfdist.evaluation.style import CSS
 
+_LOSSES = ("brier", "log_loss", "ece")
 _ALT = {
     "roc": "ROC curve",
     "pr": "Precision-recall curve",
@@ -180,8 +181,9 @@ def _metrics(report):
     for row in rows:
         cells = "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
         bar = _bar(report.metrics[row[0]])
+        hint = "<small>lower is better</small>" if row[0] in _LOSSES else ""
         body.append(
-            f'<tr><th scope="row">{_text(row[0])}</th>{cells}<td class="bar">{bar}</td></tr>'
+            f'<tr><th scope="row">{_text(row[0])}{hint}</th>{cells}<td class="bar">{bar}</td></tr>'
         )
     return (
         f'<div class="scroll"><table class="metrics"><thead><tr>{head}<th scope="col">'

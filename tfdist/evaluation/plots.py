@@ -144,7 +144,7 @@ def _curve_lines(report, kind, axes, x, y, word, colours, **style):
             **style,
         )
     total = len(report.curves[kind])
-    title = f"the {len(shown)} of {total} classes with the least" if total > len(shown) else None
+    title = f"least area, {len(shown)} of {total}" if total > len(shown) else None
     axes.legend(loc="lower right" if kind == "roc" else "lower left", fontsize=8.5, title=title)
 
 
@@ -242,7 +242,7 @@ def _confusion(report, colours):
             range(0, len(columns), across), words, rotation=45 if longest * len(words) > 40 else 0
         )
         if few:
-            small = 9 if len(rows) <= 6 else 6.5
+            small = 9 if len(rows) <= 6 else 7.5
             for (row, column), share in np.ndenumerate(shares):
                 value = matrix[row, column]
                 text = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

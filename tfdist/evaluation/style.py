@@ -19,6 +19,7 @@ body {
 main { max-width: 1060px; margin: 0 auto; padding: 32px 20px 48px; }
 h1 { margin: 0; font-size: 28px; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 0 0 12px; font-size: 17px; }
+header { margin-bottom: 22px; }
 .facts {
   display: flex;
   flex-wrap: wrap;
@@ -67,6 +68,7 @@ th, td {
 tbody tr:last-child > * { border-bottom: 0; }
 th:first-child { text-align: left; }
 thead th { color: var(--soft); font-size: 13px; font-weight: 600; }
+th small { margin-left: 8px; color: var(--soft); font-weight: 400; }
 tbody th { font-weight: 500; }
 .metrics td.bar { width: 40%; min-width: 180px; padding: 6px 4px 6px 14px; }
 .metrics thead th:last-child { padding: 6px 4px 6px 14px; }

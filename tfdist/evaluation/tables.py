@@ -15,6 +15,11 @@ def number(value, digits=4):
     return f"{value:,.{digits}f}"
 
 
+def p_value(value):
+    """A p value as text; the least that it shows is "<0.0001"."""
+    return "<0.0001" if value < 0.0001 else number(value)
+
+
 def amount(value):
     """A sum of weights as text: a count without decimals where it is one."""
     return number(int(value)) if float(value).is_integer() else number(value, 1)
