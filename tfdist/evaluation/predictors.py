@@ -1,6 +1,5 @@
 """What can be evaluated: each is called with inputs and returns scores, a batch at a time."""
 
-import contextlib
 import os
 import pathlib
 
@@ -69,8 +68,7 @@ def _register():
     from tfdist import metrics
 
     for name in metrics.__all__:
-        with contextlib.suppress(ModuleNotFoundError):
-            getattr(metrics, name)
+        getattr(metrics, name)
 
 
 def in_batches(function, x, batch_size):
