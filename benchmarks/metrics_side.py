@@ -63,7 +63,8 @@ def steps(rounds):
         }
         metrics = make_metrics()
         # XLA would take minutes to compile six of them; the metrics are the same operations.
-        model.compile(keras.optimizers.Adam(1e-3), losses, {"flag": metrics}, jit_compile=False)
+        optimizer = keras.optimizers.Adam(1e-3)
+        model.compile(optimizer, losses, metrics={"flag": metrics}, jit_compile=False)
         return model, metrics
 
     random = np.random.default_rng(0)
