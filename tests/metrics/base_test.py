@@ -23,6 +23,23 @@ def test_nan_scores_without_weight_are_padding():
     assert measured([0, 1, 1], [0.1, NAN, 0.7], [1, 0, 1]).result() == 1.0
 
 
+@pytest.mark.parametrize("sample_weight", [None, np.full((2, 3), 2.0)], ids=["plain", "weighted"])
+def test_what_the_model_masks_has_no_weight(sample_weight):
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Embedding(4, 1, "identity", mask_zero=True),
+            keras.layers.Dense(1, "sigmoid"),
+        ]
+    )
+    model.compile("sgd", "mse", weighted_metrics=[tfdist.metrics.ROCAUC()])
+    x, y = np.array([[3, 2, 0], [1, 0, 0]]), np.array([[1, 1, 0], [0, 1, 0]])
+    model.layers[0].set_weights([np.arange(4.0)[:, None]])
+    model.layers[1].set_weights([np.ones((1, 1)), np.zeros(1)])
+    logs = model.evaluate(x, y[..., None], sample_weight=sample_weight, return_dict=True, verbose=0)
+    assert logs["roc_auc"] == 1.0  # of all tokens: 7/9
+
+
 @pytest.mark.parametrize(
     "labels, scores, options, words",
     [

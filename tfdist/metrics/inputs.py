@@ -8,6 +8,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from tfdist.compat.masks import mask_of
+
 # What is counted apart, in the order of `Rows.invalid`.
 NAN_SCORES, BAD_LABELS, BAD_PROBABILITIES, BAD_WEIGHTS = range(4)
 KINDS = 4
@@ -47,13 +49,15 @@ def rows(y_true, y_pred, sample_weight=None, *, multi_label=False, from_logits=F
     Args:
         y_true: classes of shape `y_pred.shape[:-1]` (or with a last dimension of 1), or one-hot
             or, where `multi_label` is True, multi-hot rows of the shape of `y_pred`.
-        y_pred: scores `(..., classes)`; of two classes also `(..., 1)` or `(examples,)`.
+        y_pred: scores `(..., classes)`; of two classes also `(..., 1)` or `(examples,)`. What
+            a model's mask leaves out has no weight.
         sample_weight: None or of the shape of `y_pred` without its classes, or of its first
             dimensions.
 
     Raises:
         ValueError: the shapes do not fit each other.
     """
+    mask = mask_of(y_pred)
     y_true, given_scores = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
     y_pred = tf.cast(given_scores, tf.float32)
     if y_pred.shape.rank is None or y_pred.shape.rank == 0:
@@ -84,6 +88,8 @@ def rows(y_true, y_pred, sample_weight=None, *, multi_label=False, from_logits=F
             f"y_true must have shape {' or '.join(wanted)}."
         )
     weights = _weights(sample_weight, y_pred)
+    if mask is not None:
+        weights = tf.where(_weights(mask, y_pred) > 0.0, weights, 0.0)
     scores = tf.reshape(y_pred, (-1,) if binary else (-1, classes))
     given = tf.reshape(y_true, (-1, classes) if whole and not binary else (-1,))
     labels, good = _labels(given, classes, multi_label)
