@@ -1,4 +1,22 @@
-"""Metrics for `model.compile`, exact on any number of replicas; imported when first used."""
+"""Metrics for `model.compile`, exact on any number of replicas; imported when first used.
+
+`keras.models.load_model` finds those of a saved model once they were imported:
+`from tfdist.metrics import *`.
+
+What Keras has and has right has no twin here. That is what is a mean or a sum over the
+examples, which `tfdist`'s strategies make global:
+
+- accuracy: `BinaryAccuracy`, `CategoricalAccuracy`, `SparseCategoricalAccuracy`, the top-k two;
+- errors: `MeanSquaredError`, `RootMeanSquaredError`, `MeanAbsoluteError` and the like;
+- losses: the cross-entropies, `KLDivergence`, `Poisson`, the hinge losses;
+- `CosineSimilarity`, and `MeanIoU` and its kin.
+
+They add up in float32, which counts to 2**24 one by one. What is not right: `AUC` and its kin
+(200 thresholds, evenly spaced); `Precision` and `Recall` of several classes (all columns go
+through one threshold) and `F1Score` (1e-7 below its fractions, classes that never occur);
+`R2Score` where the targets' mean is large (differences of large float32 sums); and
+`PearsonCorrelation` is one of each example's own columns.
+"""
 
 import importlib
 
