@@ -31,7 +31,7 @@ def state(metric):
 
 
 @pytest.mark.parametrize("kind", DATA)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.data())
 def test_uneven_parts_in_any_order_add_up_to_the_whole(kind, data):
     batch = batch_of(kind)
@@ -142,7 +142,9 @@ def test_one_device(kind, compile):
 @pytest.mark.parametrize("kind", DATA)
 def test_two_replicas(kind):
     strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
-    counted_cases.check(kind, counted_cases.logs(kind, strategy))
+    # Tracing takes the time: `fit` is for one kind of each shape.
+    found = counted_cases.logs(kind, strategy, fit=kind in ("multi_class", "tags"))
+    counted_cases.check(kind, found)
 
 
 @pytest.mark.timeout(200)
