@@ -64,11 +64,8 @@ def _of_path(path):
 
 def _register():
     """Makes tfdist's own layers and metrics known to Keras, which loads no others."""
-    import tfdist.evaluation.temperature  # noqa: F401
-    from tfdist import metrics
-
-    for name in metrics.__all__:
-        getattr(metrics, name)
+    import tfdist.evaluation.temperature
+    import tfdist.metrics  # noqa: F401
 
 
 def in_batches(function, x, batch_size):

@@ -1,38 +1,32 @@
-"""How far predicted probabilities are from what happened."""
+"""The Brier score."""
 
 import keras
 import tensorflow as tf
 
 from tfdist.metrics.base import SummedMetric
-
-
-def probabilities(rows, from_logits):
-    """Float64 probabilities of `rows`, of the shape of their scores."""
-    if not from_logits:
-        return tf.cast(rows.scores, tf.float64)
-    each = rows.is_binary or rows.is_multi_label
-    return tf.cast(tf.sigmoid(rows.scores) if each else tf.nn.softmax(rows.scores), tf.float64)
+from tfdist.metrics.probabilities import probabilities
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
 class BrierScore(SummedMetric):
-    """The mean squared difference of predicted probabilities and what happened.
+    """The mean square of how far probabilities are from what happened; 0 is best.
 
-    Of one column `mean (p - y)^2`; of more, the sum of it over the classes. Equal to
-    scikit-learn's `brier_score_loss`. With `multi_label` it is the mean over the classes.
+    Of one column, `(p - y)**2`; of several, the sum of that over the classes, from 0 to 2, and of
+    two half of it, so that one column and two say the same. Equal to scikit-learn's
+    `brier_score_loss`. With `multi_label`, the mean over labels of each one's score.
 
     Example:
 
     >>> import tfdist
-    >>> metric = tfdist.metrics.BrierScore()
-    >>> metric.update_state([1, 0], [0.9, 0.3])
-    >>> round(float(metric.result()), 4)
-    0.05
+    >>> score = tfdist.metrics.BrierScore()
+    >>> score.update_state([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3])
+    >>> round(float(score.result()), 6)
+    0.0375
 
     Args:
         num_classes: int; how many columns the scores have. None: those of the first batch.
         from_logits: bool; whether scores are logits.
-        multi_label: bool; whether labels are multi-hot.
+        multi_label: bool; whether labels are multi-hot, and each column a question of its own.
         name: str.
         dtype: unused; the state is float64.
 
@@ -55,20 +49,24 @@ class BrierScore(SummedMetric):
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
     def state_shapes(self, columns):
-        return {"total": (), "weight": ()}
+        return {"squares": (), "weight": ()}
 
     def count(self, rows):
-        predicted = probabilities(rows, self.from_logits)
-        if rows.is_binary:
-            distance = (predicted - tf.cast(rows.labels, tf.float64)) ** 2
-        elif rows.is_multi_label:
-            distance = tf.reduce_mean((predicted - tf.cast(rows.labels, tf.float64)) ** 2, 1)
-        else:
-            # Without rows of zeros and ones: sum p^2 - 2 p_y + 1.
-            right = tf.gather(predicted, rows.labels, axis=1, batch_dims=1)
-            distance = tf.reduce_sum(predicted**2, 1) - 2.0 * right + 1.0
-        total = tf.reduce_sum(rows.weights * distance)
-        return {"total": total, "weight": tf.reduce_sum(rows.weights)}
+        squares = _squares(probabilities(rows, self.from_logits), rows)
+        return {
+            "squares": tf.reduce_sum(rows.weights * squares),
+            "weight": tf.reduce_sum(rows.weights),
+        }
 
-    def value(self, total, weight):
-        return tf.math.divide_no_nan(total, weight)
+    def value(self, squares, weight):
+        return tf.math.divide_no_nan(squares, weight)
+
+
+def _squares(guesses, rows):
+    """The score of each row, `(rows,)`."""
+    if rows.is_binary or rows.is_multi_label:
+        squares = tf.square(guesses - tf.cast(rows.labels, tf.float64))
+        return squares if rows.is_binary else tf.reduce_mean(squares, 1)
+    right = tf.gather(guesses, rows.labels, batch_dims=1)
+    squares = tf.reduce_sum(tf.square(guesses), 1) - tf.square(right) + tf.square(1.0 - right)
+    return squares / 2.0 if guesses.shape[1] == 2 else squares

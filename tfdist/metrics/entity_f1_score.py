@@ -1,178 +1,138 @@
-"""F1 of named entities, whole spans of tags."""
+"""The F1 score of entities in sequences."""
 
 import keras
 import tensorflow as tf
 
-from tfdist.compat.masks import mask_of
-from tfdist.metrics import averaged, inputs
+from tfdist.metrics import counts as counting
+from tfdist.metrics import entities, inputs
+from tfdist.metrics.base import SummedMetric
 
-# What a prefix means: 0 outside, 1 begin, 2 inside, 3 end, 4 single.
-OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
-SCHEMES = {
-    "BIO": {"B": BEGIN, "I": INSIDE},
-    "BMES": {"B": BEGIN, "M": INSIDE, "E": END, "S": SINGLE},
-}
 AVERAGES = ("micro", "macro", "weighted")
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
-class EntityF1Score(keras.metrics.Metric):
-    """F1 of entities in sequences of tags: one is right if its begin, end and type all are.
+class EntityF1Score(SummedMetric):
+    """The F1 score of whole entities, of a model that tags the tokens of sequences.
 
-    Where entities begin and end is decided as by the evaluation of CoNLL-2003: an inside tag
-    after another type, or after none, begins an entity, too. Tokens without weight
-    (padding) are outside of all entities.
+    An entity is right if its first token, its last and its type are: half a name is no name.
+    What counts as an entity are the rules of the CoNLL-2003 evaluation (`tfdist.metrics.entities`),
+    that also read tags in an order that the scheme does not allow.
+
+    Labels have shape `(batch, time)`, scores `(batch, time, tags)`, of any kind: the
+    highest counts. A token of weight 0 (padding, or all but the first piece of a word) is left
+    out, as if it were not there; so is one that the model masks. Any other weight is that of
+    the entities that begin there.
 
     Example:
 
-    >>> import numpy as np, tfdist
-    >>> metric = tfdist.metrics.EntityF1Score(["O", "B-PER", "I-PER"])
-    >>> tags = np.array([[0, 1, 2, 0, 1]])
-    >>> scores = np.eye(3)[[[0, 1, 2, 0, 0]]]  # the second person is missed
-    >>> metric.update_state(tags, scores)
-    >>> round(float(metric.result()), 4)
-    0.6667
+    >>> import keras, tfdist
+    >>> f1 = tfdist.metrics.EntityF1Score(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+    >>> labels = [[1, 2, 0, 3, 0]]
+    >>> predicted = [[1, 2, 0, 3, 4]]  # the place is one token too long
+    >>> f1.update_state(labels, keras.ops.one_hot(predicted, 5))
+    >>> float(f1.result()), float(f1.precision()), float(f1.recall())
+    (0.5, 0.5, 0.5)
+    >>> f1.per_class()["PER"]
+    {'precision': 1.0, 'recall': 1.0, 'f1_score': 1.0, 'support': 1.0}
 
     Args:
-        labels: list of str; the tag of each class: `"O"`, and `"PREFIX-TYPE"`.
-        scheme: `"BIO"`: begin, inside; `"BMES"`: begin, middle, end, single.
-        average: `"micro"`: of all entities; `"macro"`: the mean over types that occur;
-            `"weighted"`: by the number of entities.
+        labels: list of str; the tag of each class: `"O"`, or a letter of the scheme and a type,
+            `"B-PER"`; a letter alone, where entities have one type (words of Chinese, by BMES).
+        scheme: `"BIO"`, `"BMES"` or `"BIOES"`: what the letters are. S is an entity of one token.
+        average: `"micro"`: of all types' counts together, as the CoNLL-2003 evaluation;
+            `"macro"`: the mean over the types that occur; `"weighted"`: by how many there are.
         name: str.
-        dtype: unused; the state is float64.
-
-    `y_true` is `(batch, time)`, `y_pred` `(batch, time, tags)` (any scores: the highest counts);
-    of `sample_weight`, `(batch, time)` or `(batch,)`, it only matters where it is 0.
+        dtype: unused; the state is float64, 24 bytes a type.
 
     Raises:
-        ValueError: tags that are not of the scheme; shapes that do not fit; when the result
-            is read: labels out of range.
+        ValueError: labels that are no tags of the scheme, shapes that do not fit each other; when
+            the result is read: labels out of range.
 
     Reference:
 
-    - Tjong Kim Sang and De Meulder, 2003, "Introduction to the CoNLL-2003 shared task"
-      (cs/0306050).
+    - Tjong Kim Sang and De Meulder, 2003, "Introduction to the CoNLL-2003 shared task:
+      language-independent named entity recognition".
     """
 
     def __init__(self, labels, scheme="BIO", average="micro", name="entity_f1_score", dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        if scheme not in SCHEMES:
-            raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join(SCHEMES)}.")
         if average not in AVERAGES:
             raise ValueError(f"average is {average!r}; expected one of {', '.join(AVERAGES)}.")
-        self.labels, self.scheme, self.average = list(labels), scheme, average
-        parts = [self._parts_of(label) for label in self.labels]
-        self.types = sorted({kind for _, kind in parts if kind is not None})
-        if not self.types:
-            raise ValueError(f"labels are {self.labels}: none of them is a part of an entity.")
-        self._prefixes = [prefix for prefix, _ in parts]
-        self._kinds = [-1 if kind is None else self.types.index(kind) for _, kind in parts]
-        self._counts = self.add_variable(
-            (3, len(self.types)), "zeros", dtype="float64", name="counts"
-        )
-        self._bad = self.add_variable((), "zeros", dtype="float64", name="bad")
+        self._labels = tuple(labels)
+        self._tags = entities.Tags(self._labels, scheme)
+        self.scheme = scheme
+        self.average = average
+        super().__init__(num_classes=len(self._labels), name=name, dtype=dtype)
+
+    def state_shapes(self, columns):
+        return {"counts": (3, len(self._tags.types)), "weight": ()}
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        mask = mask_of(y_pred)
-        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        tags = len(self.labels)
-        if y_pred.shape.rank != 3 or y_pred.shape[-1] != tags:
+        if not tf.is_tensor(y_pred):  # a tensor may have a mask
+            y_pred = tf.convert_to_tensor(y_pred)
+        if y_pred.shape.rank != 3 or y_pred.shape[-1] != len(self._labels):
             raise ValueError(
-                f"{self.name}: y_pred has shape {y_pred.shape}; expected (batch, time, {tags})."
+                f"{self.name}: y_pred has shape {y_pred.shape}; expected (batch, time, "
+                f"{len(self._labels)}), with a score for each of labels."
             )
-        if not y_true.shape.is_compatible_with(y_pred.shape[:2]):
-            raise ValueError(
-                f"{self.name}: y_true has shape {y_true.shape} and y_pred {y_pred.shape}; "
-                f"y_true must have shape {y_pred.shape[:2]}, with tags from 0 to {tags - 1}."
-            )
-        there = inputs.row_weights(sample_weight, y_pred) != 0.0
-        if mask is not None:
-            there &= inputs.row_weights(mask, y_pred) > 0.0
-        there = tf.reshape(there, tf.shape(y_pred)[:2])
-        gold = tf.cast(y_true, tf.int32)
-        bad = there & ((gold < 0) | (gold >= tags))
-        self._bad.assign_add(tf.reduce_sum(tf.cast(bad, tf.float64)))
-        gold = tf.clip_by_value(gold, 0, tags - 1)
-        found = tf.argmax(y_pred, -1, output_type=tf.int32)
-        self._counts.assign_add(self._count(self._spans(gold, there), self._spans(found, there)))
+        # The order of scores is all that counts, so they may be logits.
+        rows = inputs.rows(y_true, y_pred, sample_weight, from_logits=True)
+        predicted = tf.argmax(rows.scores, 1, output_type=tf.int32)
+        tokens = tf.shape(y_pred)[:2]
+        parts = [tf.reshape(one, tokens) for one in (rows.labels, predicted, rows.weights)]
+        self._sums["counts"].assign_add(entities.count(self._tags, *parts))
+        self._sums["weight"].assign_add(tf.reduce_sum(rows.weights))
+        self._invalid.assign_add(rows.invalid)
 
-    def result(self):
-        bad = tf.convert_to_tensor(self._bad.value)
-        if tf.executing_eagerly() and bad.numpy() > 0.0:
-            raise ValueError(
-                f"{self.name}: {bad.numpy():.0f} tokens have labels that are none of 0 to "
-                f"{len(self.labels) - 1}. Correct them, or give padding a sample_weight of 0."
-            )
-        value = averaged.average(averaged.f1, self._counts_now(), self.average)
-        return tf.where(bad > 0.0, tf.constant(float("nan"), tf.float64), value)
+    def value(self, counts, weight):
+        return counting.mean(counting.f1_score, counts, self.average)
+
+    def precision(self):
+        """The average precision, float64 `()`.
+
+        All workers must call it together, as they must read any metric.
+
+        Raises:
+            ValueError: there were no data yet.
+        """
+        return counting.mean(counting.precision, self._some_counts(), self.average)
+
+    def recall(self):
+        """The average recall, float64 `()`.
+
+        All workers must call it together, as they must read any metric.
+
+        Raises:
+            ValueError: there were no data yet.
+        """
+        return counting.mean(counting.recall, self._some_counts(), self.average)
 
     def per_class(self):
-        """Dict of `(precision, recall, f1, entities)` by type."""
-        counts = self._counts_now()
-        ratios = (averaged.precision, averaged.recall, averaged.f1)
-        columns = [ratio(*tf.unstack(counts)).numpy().tolist() for ratio in ratios]
-        columns.append(counts[2].numpy().tolist())
-        return dict(zip(self.types, zip(*columns)))
+        """Dict of type to dict of `precision`, `recall`, `f1_score` and `support`, floats.
+
+        All workers must call it together, as they must read any metric.
+
+        Raises:
+            ValueError: there were no data yet.
+        """
+        counts = self._some_counts()
+        columns = {
+            "precision": counting.precision(counts),
+            "recall": counting.recall(counts),
+            "f1_score": counting.f1_score(counts),
+            "support": counts[counting.ACTUAL],
+        }
+        return {
+            type_: {name: float(column[place]) for name, column in columns.items()}
+            for place, type_ in enumerate(self._tags.types)
+        }
 
     def get_config(self):
-        config = {"labels": self.labels, "scheme": self.scheme, "average": self.average}
-        return {**super().get_config(), **config}
+        config = super().get_config()
+        mine = {"labels": list(self._labels), "scheme": self.scheme, "average": self.average}
+        return {"name": config["name"], "dtype": config["dtype"], **mine}
 
-    def _parts_of(self, label):
-        """`(prefix, type)` of a tag."""
-        if label == "O":
-            return OUTSIDE, None
-        prefix, _, kind = str(label).partition("-")
-        prefixes = SCHEMES[self.scheme]
-        if prefix not in prefixes or not kind:
-            wanted = ", ".join(f"'{one}-TYPE'" for one in prefixes)
-            raise ValueError(
-                f"labels hold {label!r}; of the scheme {self.scheme} are 'O', {wanted}."
-            )
-        return prefixes[prefix], kind
-
-    def _counts_now(self):
-        return tf.convert_to_tensor(self._counts.value)
-
-    def _spans(self, tags, there):
-        """Which tokens begin an entity, end one, and of which type they are (-1: of none)."""
-        prefix = tf.where(there, tf.gather(tf.constant(self._prefixes), tags), OUTSIDE)
-        kind = tf.where(there, tf.gather(tf.constant(self._kinds), tags), -1)
-        before, kind_before = _shifted(prefix, kind, 1)
-        after, kind_after = _shifted(prefix, kind, -1)
-        inside = prefix != OUTSIDE
-        closed = (before == OUTSIDE) | (before == END) | (before == SINGLE) | (kind_before != kind)
-        begins = inside & ((prefix == BEGIN) | (prefix == SINGLE) | closed)
-        opens = (after == OUTSIDE) | (after == BEGIN) | (after == SINGLE) | (kind_after != kind)
-        ends = inside & ((prefix == END) | (prefix == SINGLE) | opens)
-        return begins, ends, kind
-
-    def _count(self, gold, found):
-        """Float64 `(3, types)`: right entities, found ones and true ones."""
-        begins, ends, kind = gold
-        found_begins, found_ends, found_kind = found
-        # An entity is right if the other begins with it, of its type, and then ends nowhere
-        # but at its end: its tokens have no such difference.
-        other = (ends != found_ends) | (begins & ~(found_begins & (found_kind == kind)))
-        differs = tf.cast(other & (kind >= 0), tf.int32)
-        # Between two ends lies one entity, and what is outside.
-        shape = tf.shape(kind)
-        number = tf.cumsum(tf.cast(ends, tf.int32), 1, exclusive=True)
-        number += tf.range(shape[0])[:, tf.newaxis] * (shape[1] + 1)
-        differences = tf.math.unsorted_segment_sum(differs, number, shape[0] * (shape[1] + 1))
-        right = ends & (tf.gather(differences, number) == 0)
-        sums = ((right, kind), (found_ends, found_kind), (ends, kind))
-        return tf.stack(
-            [
-                tf.math.unsorted_segment_sum(tf.cast(which, tf.float64), of, len(self.types))
-                for which, of in sums
-            ]
-        )
-
-
-def _shifted(prefix, kind, steps):
-    """Each token's neighbour before it (1) or after it (-1); outside at the edges."""
-    edges = [[0, 0], [1, 0] if steps == 1 else [0, 1]]
-    part = slice(None, -1) if steps == 1 else slice(1, None)
-    shifted = tf.pad(prefix[:, part], edges, constant_values=OUTSIDE)
-    return shifted, tf.pad(kind[:, part], edges, constant_values=-1)
+    def _some_counts(self):
+        sums = self.sums()
+        if not sums["weight"] > 0.0:
+            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
+        return sums["counts"]

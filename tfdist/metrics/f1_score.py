@@ -1,50 +1,56 @@
-"""The harmonic mean of precision and recall."""
+"""The F1 score."""
 
 import keras
 
-from tfdist.metrics import averaged
+from tfdist.metrics import counts as counting
 from tfdist.metrics.averaged import AveragedMetric
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
 class F1Score(AveragedMetric):
-    """F1: `2 TP / (2 TP + FP + FN)`, the harmonic mean of precision and recall.
+    """The harmonic mean of precision and recall.
 
-    Equal to scikit-learn's `f1_score` on all examples of an epoch, whatever the number of
-    replicas. Where it would divide by zero it is 0; classes that occur neither in labels nor
-    in predictions are left out of the macro average.
+    `keras.metrics.F1Score` wants one-hot rows, adds 1e-7 below its fractions, and counts a class
+    that never occurs as 0 in `"macro"`. Here labels are classes or one-hot rows, counts are
+    exact, and `"macro"` is over the classes that labels or predictions have, unless
+    `multi_label` is True. Equal to scikit-learn's `f1_score`; examples of weight 0 are left out.
 
     Example:
 
     >>> import tfdist
-    >>> metric = tfdist.metrics.F1Score()
-    >>> metric.update_state([1, 1, 0, 1], [0.9, 0.2, 0.8, 0.7])
-    >>> round(float(metric.result()), 4)
-    0.6667
+    >>> f1 = tfdist.metrics.F1Score()
+    >>> f1.update_state([0, 2, 1, 2], [[0.9, 0.1, 0], [0.6, 0, 0.4], [0.2, 0.8, 0], [0, 0, 1]])
+    >>> round(float(f1.result()), 4)
+    0.7778
+    >>> f1.per_class().round(4).tolist()
+    [0.6667, 1.0, 0.6667]
+
+    In `model.compile(..., metrics=[tfdist.metrics.F1Score(average="weighted")])` it is that of
+    all examples of the epoch, on any number of replicas. A mask of the model is heeded;
+    `weighted_metrics=[...]` heeds `sample_weight`, too.
 
     Args:
         num_classes: int; how many columns the scores have. None: those of the first batch.
         average: `"binary"`: that of class 1 of two; `"macro"`: the mean over classes;
-            `"weighted"`: by the classes' weights; `"micro"`: of all counts together. None:
-            `"binary"` for scores of one column, `"macro"` for more.
-        class_id: int; the value of this class instead of an average.
-        threshold: float; from which probability on a label is predicted, for scores of one
-            column and with `multi_label`. Otherwise the class of the highest score is.
+            `"weighted"`: weighted by how much of the labels a class has; `"micro"`: of all
+            classes' counts together. None: `"binary"` of two classes (one column of scores or
+            two), else `"macro"`.
+        class_id: int; makes the result that of this class, instead of an average.
+        threshold: float from 0 to 1; one column of scores, or each with `multi_label`, means
+            yes where the probability is at least that. Of two columns or more the highest counts.
         from_logits: bool; whether scores are logits.
-        multi_label: bool; whether labels are multi-hot.
+        multi_label: bool; whether labels are multi-hot, and each column a question of its own.
         name: str.
-        dtype: unused; the state is float64.
+        dtype: unused; the state is float64, 24 bytes a class.
 
     Raises:
-        ValueError: arguments that contradict each other; shapes that do not fit; when the
-            result is read: labels out of range, scores outside of 0 to 1 without `from_logits`.
+        ValueError: arguments or shapes that do not fit each other; when the result is read:
+            labels out of range, scores outside of 0 to 1 without `from_logits`.
 
     Reference:
 
-    - van Rijsbergen, 1979, "Information Retrieval".
+    - van Rijsbergen, 1979, "Information Retrieval", chapter 7.
     """
-
-    ratio = staticmethod(averaged.f1)
 
     def __init__(
         self,
@@ -60,3 +66,10 @@ class F1Score(AveragedMetric):
         super().__init__(
             num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
         )
+
+    def of(self, counts):
+        return counting.f1_score(counts)
+
+    def why_undefined(self, counts):
+        one = self._without_examples(counts)
+        return None if one is None else f"class {one} has no examples, so its F1 score is 0."

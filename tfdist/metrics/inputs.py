@@ -87,9 +87,9 @@ def rows(y_true, y_pred, sample_weight=None, *, multi_label=False, from_logits=F
             f"y_true has shape {y_true.shape} and y_pred {y_pred.shape}. "
             f"y_true must have shape {' or '.join(wanted)}."
         )
-    weights = row_weights(sample_weight, y_pred)
+    weights = _weights(sample_weight, y_pred)
     if mask is not None:
-        weights = tf.where(row_weights(mask, y_pred) > 0.0, weights, 0.0)
+        weights = tf.where(_weights(mask, y_pred) > 0.0, weights, 0.0)
     scores = tf.reshape(y_pred, (-1,) if binary else (-1, classes))
     given = tf.reshape(y_true, (-1, classes) if whole and not binary else (-1,))
     labels, good = _labels(given, classes, multi_label)
@@ -144,8 +144,8 @@ def _labels(given, classes, multi_label):
     return tf.argmax(ones, 1, output_type=tf.int32), good
 
 
-def row_weights(sample_weight, y_pred):
-    """Returns one float64 weight for each row of `y_pred`, `(..., classes)`."""
+def _weights(sample_weight, y_pred):
+    """One float64 weight a row."""
     leading = tf.shape(y_pred)[:-1]
     if sample_weight is None:
         return tf.ones((tf.reduce_prod(leading),), tf.float64)

@@ -1,50 +1,34 @@
-"""Of what was predicted, how much is right."""
+"""Precision."""
 
 import keras
 
-from tfdist.metrics import averaged
+from tfdist.metrics import counts as counting
 from tfdist.metrics.averaged import AveragedMetric
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
 class Precision(AveragedMetric):
-    """Precision: true positives to all that was predicted positive.
+    """Of what was predicted to be of a class, the part that is.
 
-    Equal to scikit-learn's `precision_score` on all examples of an epoch, whatever the number of
-    replicas. Where it would divide by zero it is 0; classes that occur neither in labels nor
-    in predictions are left out of the macro average.
+    `keras.metrics.Precision` puts the columns of all classes through one threshold; here the
+    class of several is that of the highest score, and there are averages over classes.
+    Equal to scikit-learn's `precision_score`.
 
     Example:
 
     >>> import tfdist
-    >>> metric = tfdist.metrics.Precision()
-    >>> metric.update_state([1, 1, 0, 1], [0.9, 0.2, 0.8, 0.7])
-    >>> round(float(metric.result()), 4)
+    >>> precision = tfdist.metrics.Precision()
+    >>> precision.update_state([0, 0, 1, 1], [0.1, 0.7, 0.8, 0.9])
+    >>> round(float(precision.result()), 4)
     0.6667
+    >>> precision.per_class().round(4).tolist()
+    [1.0, 0.6667]
 
-    Args:
-        num_classes: int; how many columns the scores have. None: those of the first batch.
-        average: `"binary"`: that of class 1 of two; `"macro"`: the mean over classes;
-            `"weighted"`: by the classes' weights; `"micro"`: of all counts together. None:
-            `"binary"` for scores of one column, `"macro"` for more.
-        class_id: int; the value of this class instead of an average.
-        threshold: float; from which probability on a label is predicted, for scores of one
-            column and with `multi_label`. Otherwise the class of the highest score is.
-        from_logits: bool; whether scores are logits.
-        multi_label: bool; whether labels are multi-hot.
-        name: str.
-        dtype: unused; the state is float64.
+    Args: see `F1Score`.
 
     Raises:
-        ValueError: arguments that contradict each other; shapes that do not fit; when the
-            result is read: labels out of range, scores outside of 0 to 1 without `from_logits`.
-
-    Reference:
-
-    - van Rijsbergen, 1979, "Information Retrieval".
+        ValueError: see `F1Score`.
     """
-
-    ratio = staticmethod(averaged.precision)
 
     def __init__(
         self,
@@ -60,3 +44,6 @@ class Precision(AveragedMetric):
         super().__init__(
             num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
         )
+
+    def of(self, counts):
+        return counting.precision(counts)

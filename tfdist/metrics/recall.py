@@ -1,50 +1,34 @@
-"""Of what there is, how much was found."""
+"""Recall."""
 
 import keras
 
-from tfdist.metrics import averaged
+from tfdist.metrics import counts as counting
 from tfdist.metrics.averaged import AveragedMetric
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
 class Recall(AveragedMetric):
-    """Recall: true positives to all that is positive.
+    """Of what is of a class, the part that was predicted to be: sensitivity.
 
-    Equal to scikit-learn's `recall_score` on all examples of an epoch, whatever the number of
-    replicas. Where it would divide by zero it is 0; classes that occur neither in labels nor
-    in predictions are left out of the macro average.
+    `keras.metrics.Recall` puts the columns of all classes through one threshold; here the
+    class of several is that of the highest score, and there are averages over classes.
+    Equal to scikit-learn's `recall_score`. Of class 0 of two it is the specificity.
 
     Example:
 
     >>> import tfdist
-    >>> metric = tfdist.metrics.Recall()
-    >>> metric.update_state([1, 1, 0, 1], [0.9, 0.2, 0.8, 0.7])
-    >>> round(float(metric.result()), 4)
-    0.6667
+    >>> recall = tfdist.metrics.Recall(average="macro")
+    >>> recall.update_state([0, 0, 1, 2], [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0, 1, 0], [0, 0, 1]])
+    >>> round(float(recall.result()), 4)
+    0.8333
+    >>> recall.per_class().tolist()
+    [0.5, 1.0, 1.0]
 
-    Args:
-        num_classes: int; how many columns the scores have. None: those of the first batch.
-        average: `"binary"`: that of class 1 of two; `"macro"`: the mean over classes;
-            `"weighted"`: by the classes' weights; `"micro"`: of all counts together. None:
-            `"binary"` for scores of one column, `"macro"` for more.
-        class_id: int; the value of this class instead of an average.
-        threshold: float; from which probability on a label is predicted, for scores of one
-            column and with `multi_label`. Otherwise the class of the highest score is.
-        from_logits: bool; whether scores are logits.
-        multi_label: bool; whether labels are multi-hot.
-        name: str.
-        dtype: unused; the state is float64.
+    Args: see `F1Score`.
 
     Raises:
-        ValueError: arguments that contradict each other; shapes that do not fit; when the
-            result is read: labels out of range, scores outside of 0 to 1 without `from_logits`.
-
-    Reference:
-
-    - van Rijsbergen, 1979, "Information Retrieval".
+        ValueError: see `F1Score`.
     """
-
-    ratio = staticmethod(averaged.recall)
 
     def __init__(
         self,
@@ -60,3 +44,10 @@ class Recall(AveragedMetric):
         super().__init__(
             num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
         )
+
+    def of(self, counts):
+        return counting.recall(counts)
+
+    def why_undefined(self, counts):
+        one = self._without_examples(counts)
+        return None if one is None else f"class {one} has no examples, so its recall is 0."
