@@ -100,9 +100,9 @@ def test_thresholds(name):
             assert float(metric.result()) == exactly(name, labels, predicted)
 
 
-def test_a_score_of_the_threshold_is_a_no_as_in_keras():
-    assert measured("recall", [1, 1], [0.5, 0.6]).result() == 0.5
-    assert measured("recall", [1, 1], [0.0, 0.1], from_logits=True).result() == 0.5
+def test_a_score_of_the_threshold_is_a_yes_as_in_evaluate():
+    assert measured("recall", [1, 1], [0.5, 0.4]).result() == 0.5
+    assert measured("recall", [1, 1], [0.0, -0.1], from_logits=True).result() == 0.5
 
 
 @each
