@@ -1,6 +1,6 @@
 """Compares where training ends: synchronous, DiLoCo, local SGD and PowerSGD, equal tokens.
 
-    python benchmarks/convergence.py [--seeds 0 1 2] [--steps 1500] [--pretrained 2000]
+    python benchmarks/convergence.py [--seeds 0 1 2] [--steps 1500] [--sides NAME ...]
     python benchmarks/convergence.py --table
 
 A character language model (`char_lm/convergence_side.py`) on Shakespeare, Adam with
@@ -111,6 +111,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--pretrained", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES, metavar="NAME")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if not args.table:
@@ -122,7 +123,7 @@ def main():
             {"side": side, "seed": seed, "rate": rate, **common}
             for seed in args.seeds
             for side in SIDES
-            if (side, seed) != (BASELINE, args.seeds[0])
+            if side in (*args.sides, BASELINE) and (side, seed) != (BASELINE, args.seeds[0])
         ]
         train(jobs, args.workers)
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]

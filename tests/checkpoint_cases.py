@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfdist
+from tfdist.checkpointing.files import WorkerFiles
 
 EXAMPLES, BATCH, EPOCHS = 53, 8, 4  # seven steps an epoch, the last with five examples
 _RNG = np.random.default_rng(0)
@@ -93,6 +94,16 @@ DATA = {
         "validation_data": _pipeline().take(30).batch(7),
     },
 }
+
+
+def batches_read_once():
+    """A generator, which a restart cannot read again."""
+    yield X, Y
+
+
+def names(directory):
+    """The checkpoints that worker 0 has in `directory`."""
+    return WorkerFiles(directory, 0).names()
 
 
 def scope_of(strategy):

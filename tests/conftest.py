@@ -4,7 +4,17 @@ import os
 import pathlib
 import sys
 
+import hypothesis
 import pytest
+
+# The same examples in each run; a machine that is busy is no failure.
+hypothesis.settings.register_profile(
+    "tfdist",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tfdist")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -39,6 +49,29 @@ def clean_keras():
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
     sys.modules["tensorflow"].random.set_seed(None)
+
+
+@pytest.fixture(scope="module")
+def deterministic():
+    """The tests of a module that compare bits: TensorFlow's operations give the same each time."""
+    tf = sys.modules["tensorflow"]
+    tf.config.experimental.enable_op_determinism()
+    yield
+    _disable_op_determinism()
+
+
+@pytest.fixture
+def seedless(deterministic):
+    """TensorFlow refuses what is random without a seed where operations are deterministic."""
+    _disable_op_determinism()
+    yield
+    sys.modules["tensorflow"].config.experimental.enable_op_determinism()
+
+
+def _disable_op_determinism():
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
 
 
 # Programs, not modules: importing them runs them.

@@ -27,6 +27,7 @@ FLOORS = {
     "model_compression": 4,
     "metrics": 4,
     "evaluation": 5,
+    "tuning": 6,
 }
 EXCEPTIONS = {
     # (module, what it imports): why. Only inside of a function.

@@ -20,6 +20,7 @@ _NAMES = {
     "is_chief": "tfdist.cluster_info",
     "barrier": "tfdist.cluster_info",
     "run": "tfdist.cluster.function_runner",
+    "evaluate": "tfdist.evaluation.evaluate",
 }
 _MODULES = (
     "compat",
@@ -29,6 +30,9 @@ _MODULES = (
     "data",
     "checkpointing",
     "callbacks",
+    "metrics",
+    "evaluation",
+    "tuning",
     "cluster",
     "cli",
 )

@@ -10,24 +10,17 @@ import warnings
 import checkpoint_cases as cases
 import keras
 import pytest
-import tensorflow as tf
-from tensorflow.python.framework import config
 from upstream import two_cpus
 
 from tfdist.callbacks import DiLoCo, LocalSGD, PartialSync, SyncSGD
+
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 CALLBACKS = {
     "LocalSGD": lambda: LocalSGD(4, slow_momentum=0.5),
     "streaming DiLoCo": lambda: DiLoCo(4, fragments=2),
     "PartialSync": lambda: PartialSync(2, 4),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def deterministic():
-    tf.config.experimental.enable_op_determinism()
-    yield
-    config.disable_op_determinism()
 
 
 @pytest.mark.parametrize(

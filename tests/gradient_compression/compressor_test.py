@@ -148,23 +148,6 @@ def test_check_accepts_keras_variables_and_refuses_what_has_no_float_gradient(co
         compressor.check(sgd, [tf.TensorSpec((None, 2), tf.float32)])
 
 
-def test_reduce_says_what_is_wrong_with_gradients():
-    compressor = compression.BFloat16()
-    sparse = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([0]), tf.constant([4, 2]))
-    with pytest.raises(ValueError, match=r"IndexedSlices.*convert_to_tensor"):
-        compressor.reduce({}, [sparse], cases.Alone())
-    for dtype in (tf.float16, tf.int32, tf.complex64):
-        with pytest.raises(ValueError, match=f"dtype {dtype.name} was received.*Cast it first"):
-            compressor.reduce({}, [tf.zeros([2], dtype)], cases.Alone())
-
-    @tf.function(input_signature=[tf.TensorSpec([None])])
-    def unknown(gradient):
-        return compressor.reduce({}, [gradient], cases.Alone())[0]
-
-    with pytest.raises(ValueError, match=r"\(None,\) was received.*ensure_shape"):
-        unknown(tf.zeros([3]))
-
-
 def test_reduce_says_that_the_state_belongs_to_other_gradients():
     compressor = compression.OneBit(min_elements=M)
     state = compressor.init(cases.variables())

@@ -3,11 +3,14 @@
 import pytest
 import tensorflow as tf
 
-from tfdist.strategies.lost_worker import explain, explain_ring
-from tfdist.tf_config import Cluster
+from tfdist.strategies.lost_worker import explain, explain_ring, explain_server
+from tfdist.tf_config import Cluster, from_jobs
 
 WORKERS = Cluster(("a:1", "b:2", "c:3"), index=0)
 WITH_CHIEF = Cluster(("a:1", "b:2", "c:3"), index=0, job="chief", has_chief=True)
+WITH_SERVERS = from_jobs(
+    {"chief": ["c:1"], "worker": ["a:1", "b:1"], "ps": ["p:1", "q:1"]}, "chief", 0
+)
 
 
 def _broken(task):
@@ -63,3 +66,13 @@ def test_other_errors_stay_what_they_are():
 def test_a_broken_ring(error, kind, text):
     explained = explain_ring(error, "fit")
     assert isinstance(explained, kind) and text in str(explained)
+
+
+def test_a_lost_parameter_server_is_named_and_nothing_else():
+    worker, server = (_broken(f"/job:{job}/replica:0/task:1") for job in ("worker", "ps"))
+    assert explain_server(worker, "fit", WITH_SERVERS) is None
+    other = tf.errors.InvalidArgumentError(None, None, "/job:ps/replica:0/task:1")
+    assert explain_server(other, "fit", WITH_SERVERS) is None
+    text = str(explain_server(server, "fit", WITH_SERVERS))
+    assert "parameter server 1 (q:1) was lost during `fit`" in text
+    assert "--max-restarts" in text

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfdist import tf_config
-from tfdist.strategies.outstanding import Outstanding, explain
+from tfdist.strategies.outstanding import Outstanding
 
 JOBS = {"chief": ["c:1"], "worker": ["a:1", "b:1"], "ps": ["p:1", "q:1"]}
 CLUSTER = tf_config.from_jobs(JOBS, "chief", 0)
@@ -68,11 +68,3 @@ def test_workers_that_do_not_end_a_step_are_named(monkeypatch):
     out, _ = handed_out()
     with pytest.raises(TimeoutError, match=r"None of worker 0 \(a:1\), worker 1 \(b:1\) ended"):
         out.next()
-
-
-def test_explain_names_lost_parameter_servers_only():
-    assert explain(lost("worker/replica:0/task:0"), "fit", CLUSTER) is None
-    assert explain(tf.errors.InvalidArgumentError(None, None, "/job:ps/"), "fit", CLUSTER) is None
-    text = str(explain(lost("ps/replica:0/task:1"), "fit", CLUSTER))
-    assert "parameter server 1 (q:1) was lost during `fit`" in text
-    assert "--max-restarts" in text

@@ -8,11 +8,10 @@ import socket
 import sys
 import time
 
-import async_cases
 import pytest
 from programs import Programs, wait_until_gone
 
-WORKER = pathlib.Path(async_cases.__file__).with_name("async_worker.py")
+WORKER = pathlib.Path(__file__).resolve().parent.parent / "async_worker.py"
 STEPS = 151  # 301 examples by two
 DEADLINE_S = 90
 

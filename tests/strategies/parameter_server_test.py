@@ -3,6 +3,9 @@
 import async_cases
 import numpy as np
 import pytest
+from async_cases.common import STEPS
+from async_cases.one_process import SEQUENTIAL
+from async_cases.steps import RATE
 
 import tfdist
 
@@ -34,7 +37,7 @@ def test_an_epoch_sees_each_example_once(found, data):
 
 
 def test_iterations_count_every_step(found):
-    assert found("each_example_once")["iterations"] == 3 * async_cases.STEPS
+    assert found("each_example_once")["iterations"] == 3 * STEPS
 
 
 def test_evaluate_is_exact_and_predict_in_order(found):
@@ -55,7 +58,7 @@ def test_a_dataset_function_gives_each_worker_its_share(found):
     assert case["steps of two times nine"] == 18
 
 
-@pytest.mark.parametrize("name", list(async_cases.SEQUENTIAL))
+@pytest.mark.parametrize("name", list(SEQUENTIAL))
 def test_one_step_at_a_time_gives_the_weights_of_one_process(found, name):
     (ours, *our_logs), (theirs, *their_logs) = found("one_at_a_time")[name]
     for a, b in zip(ours, theirs, strict=True):
@@ -82,7 +85,7 @@ def test_each_step_moves_the_weight_once_by_its_learning_rate(found, bound, scal
         count / max(1, staleness if scaling else 1)
         for staleness, count in case["histogram"].items()
     )
-    assert case["weight"] == pytest.approx(-async_cases.RATE * expected, abs=1e-5)
+    assert case["weight"] == pytest.approx(-RATE * expected, abs=1e-5)
 
 
 def test_the_logs_hold_a_histogram_of_staleness(found):

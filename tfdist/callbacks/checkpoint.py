@@ -17,15 +17,15 @@ import uuid
 import warnings
 
 import keras
-import tensorflow as tf
 
-import tfdist
 from tfdist import compat
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
 from tfdist.checkpointing import choice, data, python_state, variables
 from tfdist.checkpointing.encoding import decode, encode
-from tfdist.checkpointing.files import FORMAT, WorkerFiles, name_of
-from tfdist.compat import coordination, epoch_iterator, training_state
+from tfdist.checkpointing.facts import facts_of
+from tfdist.checkpointing.files import WorkerFiles, name_of
+from tfdist.checkpointing.writing import write
+from tfdist.compat import epoch_iterator, training_state
 from tfdist.strategies import checks
 
 
@@ -115,19 +115,18 @@ class Checkpoint(keras.callbacks.Callback):
         self._arguments = arguments
         self._strategy = self._strategy_of(model)
         self._callbacks = self._come_last(arguments)
-        self._algorithm = _algorithm_of(self._callbacks)
+        self._facts = facts_of(self._strategy, _gradient_sync_of(self._callbacks))
         self._data_seeds = data.check(arguments)
-        self._worker = getattr(self._strategy, "worker_index", 0)
-        self._files = WorkerFiles(self.directory, self._worker)
+        self._files = WorkerFiles(self.directory, getattr(self._strategy, "worker_index", 0))
         self._resumed = choice.choose(
-            self._files, self._facts(), self._exchange, uuid.uuid4().hex, arguments.get("epochs", 1)
+            self._files, self._facts, self._exchange, uuid.uuid4().hex, arguments.get("epochs", 1)
         )
         self._state = None
         self._begin_with_no_place()
         if self._resumed.name is not None:
             data.check_seeds(self._data_seeds, self._resumed.header["data seeds"])
             self._state = decode(self._resumed.header["state"], self._resumed.arrays)
-        seed_before = coordination.global_seed(), coordination.seed_was_chosen()
+        seed_before = python_state.seed()
         self._set_seeds()
         epoch_iterator.expect(model, self._note_data)
         try:
@@ -135,7 +134,7 @@ class Checkpoint(keras.callbacks.Callback):
             self._end()
         finally:
             epoch_iterator.forget(model)
-            _set_seed(*seed_before)
+            python_state.set_seed(*seed_before)
             self._resumed = self._state = self._data = self._callbacks = None
 
     def _strategy_of(self, model):
@@ -176,11 +175,11 @@ class Checkpoint(keras.callbacks.Callback):
             self._seed, self._random_at_fit = self._state["seed"], self._state["random at fit"]
             python_state.set_random_state(self._random_at_fit)
         else:
-            self._seed = [coordination.global_seed(), coordination.seed_was_chosen()]
+            self._seed = python_state.seed()
             if self._seed[0] is None:
                 self._seed = [uuid.uuid4().int % 2**31, True]
             self._random_at_fit = python_state.random_state()
-        _set_seed(*self._seed)
+        python_state.set_seed(*self._seed)
 
     def _note_data(self, iterator):
         self._data = iterator
@@ -198,7 +197,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._shape = data.shape_of(self._data, self._arguments, self.model.steps_per_execution)
         if self._state is not None:
             header = self._resumed.header
-            variables.make_ready(self.model, self._strategy, header["structure"], self._sync())
+            variables.make_ready(self.model, self._strategy, header["structure"])
             data.check_shape(self._shape, header["data"])
         self._files.remove_newer(self._resumed.name)
         if self._state is not None:
@@ -269,38 +268,11 @@ class Checkpoint(keras.callbacks.Callback):
         python_state.set_random_state(state["random"])
 
     def _restore_variables(self):
-        variables.restore(
-            self.model,
-            self._strategy,
-            self._resumed.arrays,
-            self._resumed.header["dtypes"],
-            self._worker == 0,
-            self._sync(),
-        )
-
-    def _sync(self):
-        """The `GradientSync` of this `fit`, or None."""
-        of = getattr(self._strategy, "gradient_sync_of", None)
-        return of and of(self.model)
-
-    def _facts(self):
-        """What a checkpoint of this training says of itself."""
-        return {
-            "format": FORMAT,
-            "tfdist": tfdist.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "workers": getattr(self._strategy, "num_workers", 1),
-            "replicas": self._strategy.num_replicas_in_sync,
-            "gradient sync": self._algorithm,
-        }
+        resumed = self._resumed
+        variables.restore(self.model, self._strategy, resumed.arrays, resumed.header["dtypes"])
 
     def _save(self, phase):
-        if getattr(self._strategy, "is_asynchronous", False):
-            self._strategy.settle(self.model)
-        sync = self._sync()
-        with sync.showing_own() if sync is not None else contextlib.nullcontext():
-            arrays, dtypes = variables.read(self.model, self._strategy, self._worker == 0, sync)
+        arrays, dtypes = variables.read(self.model, self._strategy)
         state = {
             "epoch": self._epoch,
             "step": self._step,
@@ -318,13 +290,13 @@ class Checkpoint(keras.callbacks.Callback):
             "random at fit": self._random_at_fit,
         }
         header = {
-            **self._facts(),
+            **self._facts,
             "training": self._resumed.training,
             "phase": phase,
             "epoch": self._epoch,
             "stopped": self._stopped,
             "state": encode(state, arrays),
-            "structure": variables.structure_of(self.model, sync),
+            "structure": variables.structure_of(self.model, self._strategy),
             "dtypes": dtypes,
             "data": self._shape,
             "data seeds": self._data_seeds,
@@ -332,39 +304,22 @@ class Checkpoint(keras.callbacks.Callback):
         self._write(name_of(self._steps, phase), header, arrays)
 
     def _write(self, name, header, arrays):
-        problem = None
-        try:
-            self._files.write(name, header, arrays)
-        except OSError as error:
-            problem = f"worker {self._worker} could not write {self._files.path(name)}: {error}"
-        answers = self._exchange(f"writing the checkpoint {name}", {"problem": problem})
-        problems = "; ".join(answer["problem"] for answer in answers if answer["problem"])
+        problems = write(self._files, name, header, arrays, self._exchange)
         if not problems:
             self._files.keep_newest(self.max_to_keep)
-            return
-        self._files.remove(name)  # those who could write it must not resume from it
-        if self.on_write_error == "stop":
+        elif self.on_write_error == "stop":
             raise OSError(f"{problems}. The checkpoint before it is whole.")
-        warnings.warn(
-            f"{problems}. Training goes on; the checkpoint before it is whole.", stacklevel=2
-        )
+        else:
+            warnings.warn(
+                f"{problems}. Training goes on; the checkpoint before it is whole.", stacklevel=2
+            )
 
     def _exchange(self, what, facts):
         exchange = getattr(self._strategy, "exchange", None)
         return exchange(what, facts) if exchange else [facts]
 
 
-def _algorithm_of(callbacks):
+def _gradient_sync_of(callbacks):
     """The gradient-sync callback among `callbacks`, as text; None for plain all-reduce."""
     found = [one for one in callbacks if isinstance(one, GradientSyncCallback)]
     return found[0].describe() if found else None
-
-
-def _set_seed(seed, was_chosen):
-    """Sets TensorFlow's seed, unless it is in force already."""
-    if (coordination.global_seed(), coordination.seed_was_chosen()) == (seed, was_chosen):
-        return
-    if was_chosen:
-        coordination.choose_seed(seed)
-    else:
-        tf.random.set_seed(seed)

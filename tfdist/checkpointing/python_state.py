@@ -6,8 +6,9 @@ Each worker keeps its own, since each has its own process.
 import random
 
 import numpy as np
+import tensorflow as tf
 
-from tfdist.compat import training_state
+from tfdist.compat import coordination, training_state
 
 
 def random_state():
@@ -19,6 +20,21 @@ def set_random_state(state):
     """Undoes what was drawn since `random_state` returned `state`."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
+
+
+def seed():
+    """TensorFlow's seed, or None, and whether it is one of `coordination.choose_seed`."""
+    return [coordination.global_seed(), coordination.seed_was_chosen()]
+
+
+def set_seed(number, was_chosen):
+    """Sets TensorFlow's seed, unless it is in force already."""
+    if seed() == [number, was_chosen]:
+        return
+    if was_chosen:
+        coordination.choose_seed(number)
+    else:
+        tf.random.set_seed(number)
 
 
 def callbacks_state(callbacks):

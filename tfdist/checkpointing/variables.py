@@ -6,6 +6,8 @@ a metric's sums (a sum over replicas would round differently when it goes on), a
 everything while a gradient-sync algorithm lets replicas go their own ways.
 """
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -29,12 +31,12 @@ def optimizers_of(model):
     return dict(found.values())
 
 
-def groups_of(model, sync=None):
+def groups_of(model, strategy):
     """The distributed variables of a training.
 
     Args:
         model: the Keras model.
-        sync: the `GradientSync` of this `fit`, or None.
+        strategy: its strategy.
 
     Returns:
         A dict of lists of variables, by what they belong to; the same order in
@@ -52,12 +54,13 @@ def groups_of(model, sync=None):
         new = [v for v in variables if id(v) not in seen]
         seen |= {id(v) for v in new}
         distributed[name] = [v.value for v in new]
+    sync = _sync_of(model, strategy)
     if sync is not None:
         distributed["gradient sync"] = sync.state_variables()
     return distributed
 
 
-def structure_of(model, sync=None):
+def structure_of(model, strategy):
     """What must be equal for a checkpoint to fit a model, and how to build its optimizers.
 
     Returns:
@@ -71,11 +74,11 @@ def structure_of(model, sync=None):
             "class": type(optimizer).__name__,
             "optimizes": [places[id(v)] for v in optimized if id(v) in places],
         }
-    variables = {name: describe(group) for name, group in groups_of(model, sync).items()}
+    variables = {name: describe(group) for name, group in groups_of(model, strategy).items()}
     return {"variables": variables, "optimizers": optimizers}
 
 
-def make_ready(model, strategy, structure, sync=None):
+def make_ready(model, strategy, structure):
     """Builds what a checkpoint with this `structure` holds and the model has not built yet.
 
     Raises:
@@ -94,7 +97,7 @@ def make_ready(model, strategy, structure, sync=None):
         if not optimizer.built and len(variables) > max(theirs["optimizes"], default=-1):
             with strategy.scope():
                 optimizer.build([variables[place] for place in theirs["optimizes"]])
-    mine = {name: describe(group) for name, group in groups_of(model, sync).items()}
+    mine = {name: describe(group) for name, group in groups_of(model, strategy).items()}
     for name, theirs in structure["variables"].items():
         _compare(name, mine.get(name, []), theirs)
 
@@ -119,38 +122,45 @@ def _another_model(difference):
     )
 
 
-def read(model, strategy, is_chief, sync=None):
+def read(model, strategy):
     """The bits of all variables that this worker writes.
 
     Returns:
         `(arrays, dtypes)`: dicts of NumPy arrays and of dtypes' names, by name.
     """
+    if getattr(strategy, "is_asynchronous", False):
+        strategy.settle(model)
+    sync = _sync_of(model, strategy)
+    with sync.showing_own() if sync is not None else contextlib.nullcontext():
+        arrays = _read(model, strategy, apart=sync is not None and sync.algorithm.local)
+    return arrays, {name: array.dtype.name for name, array in arrays.items()}
+
+
+def _read(model, strategy, apart):
     arrays = {}
-    apart = sync is not None and sync.algorithm.local
-    for name, variable in _numbered(model, sync):
+    for name, variable in _numbered(model, strategy):
         # The state of an algorithm that keeps replicas equal may differ, too: residuals.
         own = apart or name.startswith("gradient sync")
         if own or engine.is_sync_on_read(variable):
             for replica, component in enumerate(engine.local_components(variable)):
                 arrays[f"{name} replica {replica}"] = component.numpy()
             copy = global_copy(variable)
-            if copy is not None and is_chief:
+            if copy is not None and _is_chief(strategy):
                 arrays[f"{name} global"] = engine.local_components(copy)[0].numpy()
-        elif is_chief:
+        elif _is_chief(strategy):
             arrays[name] = engine.local_components(variable)[0].numpy()
-    return arrays, {name: array.dtype.name for name, array in arrays.items()}
+    return arrays
 
 
-def restore(model, strategy, arrays, dtypes, is_chief, sync=None):
+def restore(model, strategy, arrays, dtypes):
     """Gives all variables the bits that `read` returned. All workers must call it.
 
     Args:
         model: the Keras model, made ready.
         strategy: its strategy.
-        arrays: dict of NumPy arrays, of this worker's file.
+        arrays: dict of NumPy arrays, of this worker's file; the chief's hold what
+            replicas have in common.
         dtypes: dict of names of dtypes.
-        is_chief: bool; the chief's arrays hold what replicas have in common.
-        sync: the `GradientSync` of this `fit`, or None.
     """
     several = getattr(strategy, "num_workers", 1) > 1
     if several:
@@ -159,7 +169,7 @@ def restore(model, strategy, arrays, dtypes, is_chief, sync=None):
         keep_global_copies(strategy, model)
         strategy.synchronize_new_variables()
     common = {}
-    for name, variable in _numbered(model, sync):
+    for name, variable in _numbered(model, strategy):
         if f"{name} replica 0" in arrays:
             for replica, component in enumerate(engine.local_components(variable)):
                 part = f"{name} replica {replica}"
@@ -170,7 +180,7 @@ def restore(model, strategy, arrays, dtypes, is_chief, sync=None):
             continue  # written when `fit` had ended, and the algorithm was gone
         else:
             common[name] = variable
-    if is_chief:
+    if _is_chief(strategy):
         for name, variable in common.items():
             value = tf.constant(with_dtype(arrays[name], dtypes[name]))
             for component in engine.local_components(variable):
@@ -180,7 +190,17 @@ def restore(model, strategy, arrays, dtypes, is_chief, sync=None):
             send_to_all(strategy, list(common.values()))
 
 
-def _numbered(model, sync):
-    for group, variables in groups_of(model, sync).items():
+def _is_chief(strategy):
+    return getattr(strategy, "worker_index", 0) == 0
+
+
+def _sync_of(model, strategy):
+    """The `GradientSync` of this `fit`, or None."""
+    of = getattr(strategy, "gradient_sync_of", None)
+    return of and of(model)
+
+
+def _numbered(model, strategy):
+    for group, variables in groups_of(model, strategy).items():
         for place, variable in enumerate(variables):
             yield f"{group} {place}", variable

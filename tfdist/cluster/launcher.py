@@ -2,12 +2,11 @@
 
 Every run has a coordinator, which decides (see `coordinator`). On one machine it
 is a thread of this process; on several, of node 0's launcher, and the others
-reach it over the network (see `rendezvous`). The launcher itself only does what
+reach it over the network (see `meeting`). The launcher itself only does what
 it is told: it reserves ports, starts its gang, reports exits and ends the gang.
 """
 
 import collections
-import contextlib
 import dataclasses
 import queue
 import signal
@@ -16,8 +15,7 @@ import threading
 import time
 
 import tfdist
-from tfdist.cluster import rendezvous
-from tfdist.cluster.coordinator import STOP_DEADLINE_S, Coordinator
+from tfdist.cluster.coordinator import STOP_DEADLINE_S
 from tfdist.cluster.environment import (
     divide_cores,
     name_of,
@@ -26,11 +24,12 @@ from tfdist.cluster.environment import (
 )
 from tfdist.cluster.gang import Gang, WorkerCommand, how_it_failed
 from tfdist.cluster.inbox import take
+from tfdist.cluster.meeting import meet
 from tfdist.cluster.output import Screen
 from tfdist.cluster.ports import holds_while_listening, reserve_ports
+from tfdist.cluster.rendezvous import RendezvousError
 
 _REVIVALS = 5  # how often a worker of parameter servers may be killed and start again
-_LOCAL = "127.0.0.1"  # how workers reach each other when all are on one machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +87,13 @@ class _Launcher:
         # All that happens comes through here, as messages: from the coordinator,
         # from the gang ("exit") and from signal handlers ("signal").
         self._inbox = queue.SimpleQueue()
-        self._gang, self._signal = None, None
-        self._channel, self._coordinator, self._listener = None, None, None
+        self._gang, self._signal, self._meeting = None, None, None
 
     def run(self):
         previous = self._catch_signals()
         try:
-            self._meet()
-            if self._channel is None:
+            self._meeting = meet(self._options, self._inbox, self._pause)
+            if self._meeting is None:
                 return 128 + self._signal
             attempt = 0
             while True:
@@ -103,16 +101,12 @@ class _Launcher:
                 if code is not None:
                     return code
                 attempt += 1
-        except rendezvous.RendezvousError as error:
+        except RendezvousError as error:
             self._screen.say(f"tfdist run: {error}")
             return error.exit_code
         finally:
-            if self._coordinator is not None:
-                # It ends once all nodes have been told; it waits for their workers.
-                self._coordinator.join(STOP_DEADLINE_S + 2.0)
-            for connection in (self._listener, self._channel):
-                if isinstance(connection, rendezvous.Listener | rendezvous.Channel):
-                    connection.close()
+            if self._meeting is not None:
+                self._meeting.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -136,43 +130,6 @@ class _Launcher:
         elif self._gang is not None:
             self._gang.kill()  # asked twice: no grace
 
-    # Meeting
-
-    def _meet(self):
-        options = self._options
-        where = None
-        if options.nnodes > 1:
-            host, port = options.rendezvous
-            where = f"{host}:{port}"
-            if options.node_rank > 0:
-                self._channel = rendezvous.connect(
-                    host, port, options.rendezvous_timeout, self._on_message, self._pause
-                )
-                if self._channel is not None:
-                    self._address = self._channel.local_address
-                return
-        self._coordinator = Coordinator(
-            options.nnodes,
-            options.max_restarts,
-            tfdist.__version__,
-            options.rendezvous_timeout,
-            where,
-            options.parameter_servers,
-        )
-        self._address = host if where else _LOCAL
-        self._channel = _LocalChannel(self._coordinator, self._inbox)
-
-    def _open(self):
-        """On node 0, lets the others in: once it has joined, so that it hears all answers."""
-        if self._coordinator is None:
-            return
-        if self._options.nnodes > 1:
-            self._listener = rendezvous.Listener(*self._options.rendezvous, self._coordinator.post)
-        self._coordinator.start()
-
-    def _on_message(self, _, message):
-        self._inbox.put(message)
-
     def _pause(self, seconds):
         deadline = time.monotonic() + seconds
         while self._signal is None and time.monotonic() < deadline:
@@ -185,7 +142,7 @@ class _Launcher:
         """Runs the gang once; returns the exit code, or None to start it again."""
         options = self._options
         with reserve_ports(options.processes) as ports:
-            self._send(
+            self._meeting.send(
                 {
                     "type": "join",
                     "version": tfdist.__version__,
@@ -194,12 +151,12 @@ class _Launcher:
                     "max_restarts": options.max_restarts,
                     "parameter_servers": options.parameter_servers,
                     "hostname": socket.gethostname(),
-                    "address": self._address,
+                    "address": self._meeting.address,
                     "ports": ports.numbers,
                 }
             )
             if attempt == 0:
-                self._open()
+                self._meeting.open()
             try:
                 return self._follow(attempt, ports)
             finally:
@@ -225,19 +182,19 @@ class _Launcher:
                     continue
                 if message["code"] != 0:
                     age = time.monotonic() - message.pop("time")
-                    self._send(message | {"type": "failed", "age_s": age})
+                    self._meeting.send(message | {"type": "failed", "age_s": age})
                 elif left == 0:
-                    self._send({"type": "ended", "attempt": attempt})
+                    self._meeting.send({"type": "ended", "attempt": attempt})
             elif kind == "stop":
                 stopped, waiting_until = True, time.monotonic() + 2 * STOP_DEADLINE_S
                 self._stop_gang()
                 tail = self._tail_of(message["failure"]["rank"])
-                self._send({"type": "stopped", "attempt": attempt, "tail": tail})
+                self._meeting.send({"type": "stopped", "attempt": attempt, "tail": tail})
             elif kind == "signal":
                 # First the word, then the deed: the others' workers fail with ours.
-                self._send({"type": "leaving", "signal": self._signal})
+                self._meeting.send({"type": "leaving", "signal": self._signal})
                 self._stop_gang()
-                self._send({"type": "stopped", "attempt": attempt, "tail": []})
+                self._meeting.send({"type": "stopped", "attempt": attempt, "tail": []})
                 self._screen.say(
                     f"tfdist run was told to stop by {signal.Signals(self._signal).name}"
                 )
@@ -245,7 +202,7 @@ class _Launcher:
             elif kind == "over":
                 return self._over(message, attempt)
             elif kind == "refused":
-                raise rendezvous.RendezvousError(message["reason"], message["exit_code"])
+                raise RendezvousError(message["reason"], message["exit_code"])
             elif kind == "lost":
                 self._stop_gang()
                 self._screen.say(f"node 0 was lost: {message['reason']}")
@@ -295,7 +252,7 @@ class _Launcher:
         try:
             self._gang.start(list(self._commands.values()))
         except OSError as error:
-            self._send({"type": "broken", "reason": str(error)})
+            self._meeting.send({"type": "broken", "reason": str(error)})
 
     def _name(self, rank):
         return name_of(rank, self._options.parameter_servers)
@@ -337,26 +294,3 @@ class _Launcher:
             lines = [failure["text"]]
         self._screen.say("\n".join(lines))
         return failure["exit_code"]
-
-    def _send(self, message):
-        with contextlib.suppress(OSError):  # the channel's reader reports the loss
-            self._channel.send(message)
-
-
-class _LocalChannel:
-    """The way between a launcher and the coordinator in the same process."""
-
-    def __init__(self, coordinator, inbox):
-        self._coordinator, self._inbox = coordinator, inbox
-        self._to_launcher = _Mailbox(inbox)
-
-    def send(self, message):
-        self._coordinator.post(self._to_launcher, message)
-
-
-class _Mailbox:
-    def __init__(self, inbox):
-        self._inbox = inbox
-
-    def send(self, message):
-        self._inbox.put(message)

@@ -54,12 +54,17 @@ def set_length(distributed, batches):
         distributed._cardinality = batches * local_replicas
 
 
+def is_iterator(iterator):
+    """Whether it is TensorFlow's; `train_on_batch` passes a generator of its one batch."""
+    return isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator))
+
+
 def ends_quietly(iterator):
     """Whether steps may read `iterator` inside a function with collectives in it.
 
     Not if it may run out there: the error would abort the collectives.
     """
-    if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+    if not is_iterator(iterator):
         return False
     cardinality = getattr(iterator, "_cardinality", tf.data.UNKNOWN_CARDINALITY)
     return int(cardinality) != tf.data.UNKNOWN_CARDINALITY

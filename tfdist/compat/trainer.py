@@ -142,13 +142,24 @@ def _after_the_steps(original):
             return {**self.get_metrics_result(), **more}
         sync = strategy and strategy.gradient_sync_of(self)
         if not sync or not isinstance(logs, dict) or not logs.keys() >= sync.traffic().keys():
+            _add_up_metrics(self)
             return original(self, logs)  # `evaluate` ends with it, too
+        if not sync.algorithm.local:
+            _add_up_metrics(self)
         sync.end_of_epoch()
         theirs = {name: value for name, value in logs.items() if name not in sync.traffic()}
         theirs = sync.global_logs(theirs, self.get_metrics_result())
         return {**original(self, theirs), **sync.traffic()}
 
     return _get_metrics_result_or_logs
+
+
+def _add_up_metrics(model):
+    for function in (model.train_function, model.test_function):
+        sums = getattr(function, "metric_sums", None)
+        if sums is not None:
+            sums.add_up()
+            return
 
 
 def _build_without_data(original):

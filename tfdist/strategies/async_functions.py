@@ -11,24 +11,22 @@ twice, because its worker was lost, is counted once.
 """
 
 import time
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.compat import active_step, autograph, epoch_iterator
+from tfdist.compat import autograph, epoch_iterator
 from tfdist.compat import trainer as compat_trainer
 from tfdist.strategies import checks
-from tfdist.strategies.keras_functions import count_examples, metric_variables
 from tfdist.strategies.outstanding import Outstanding
 from tfdist.strategies.worker_datasets import WorkerIterators
-from tfdist.sync.staleness import Asynchrony, AsyncStep, StalenessBound, StalenessLog
+from tfdist.strategies.worker_step import NO_DATA, WorkerStep
+from tfdist.sync.staleness import Asynchrony, StalenessBound, StalenessLog
 
 STEPS_A_WORKER = 2  # out at once: one runs, one waits
 _LOGS_S = 0.1  # how often the logs in the middle of an epoch are computed anew
 _IDLE_S = 0.01  # before another step is tried where a worker had no data
-_NO_DATA = -2.0  # in the place of the version that a step read
 
 
 def make_function(strategy, model, kind):
@@ -50,16 +48,14 @@ class Steps:
     def __init__(self, strategy, model, kind):
         self._strategy, self._model = strategy, model
         self._trains = kind == "train"
-        step = model.train_step if self._trains else model.test_step
-        self._step = compat_trainer.optionals_to_none(model, autograph.convert(step))
-        self._traced = {}
-        self._layout = self._claim = None
+        self._step = WorkerStep(model, self._trains)
         self._ever_ran = False
         self.is_active = False  # whether steps have been handed out since `finish`
         self._begin_call()
 
     def _begin_call(self):
         self._asynchrony = self._strategy.asynchrony if self._trains else Asynchrony()
+        self._step.staleness_scaling = self._asynchrony.staleness_scaling
         self._bound = StalenessBound(self._asynchrony.max_staleness)
         self._out = Outstanding(self._strategy)
         self._iterators = None  # the workers', where they read for themselves
@@ -78,7 +74,7 @@ class Steps:
         if strategy.next_call is not None or not self._ever_ran:
             strategy.next_call = None
             _check(model, self._trains)
-            self._claim = strategy.claim_of(model.optimizer) if self._trains else None
+            self._step.claim = strategy.claim_of(model.optimizer) if self._trains else None
             self._begin_call()
         self.is_active = True
         if isinstance(iterator, WorkerIterators):
@@ -98,7 +94,7 @@ class Steps:
             except StopIteration:
                 break
             self._wait_for_room()
-            self._hand_out(self._traced_for(spec, batch), batch)
+            self._hand_out(self._step.traced_for(spec, batch), batch)
             done += 1
         if not done:
             read_before = self._ever_ran or epoch_iterator.was_read(iterator)
@@ -123,14 +119,15 @@ class Steps:
         """Counts a step in; returns its worker's index if it found no data, else None."""
         number, vector = result
         self._bound.finish(number)
-        (version, read_version, worker), *values = self._layout.split(vector)
-        if read_version == _NO_DATA:
+        layout = self._step.layout
+        (version, read_version, worker), *values = layout.split(vector)
+        if read_version == NO_DATA:
             return int(worker)
         if version >= 0:
             self._staleness.add(int(version - read_version))
-        for place, value in enumerate(values[: len(self._layout.metrics)]):
+        for place, value in enumerate(values[: len(layout.metrics)]):
             self._sums[place] = self._sums.get(place, 0) + value
-        self._logs = dict(zip(self._layout.logs, values[len(self._layout.metrics) :]))
+        self._logs = dict(zip(layout.logs, values[len(layout.metrics) :]))
         return None
 
     # -- batches that workers read ------------------------------------------------
@@ -156,7 +153,7 @@ class Steps:
         raise StopIteration
 
     def _pay(self, iterators):
-        function = self._traced_for_workers(iterators)
+        function = self._step.traced_for_workers(iterators)
         while (self._owed or iterators.batches is None) and self._has_room():
             self._hand_out(function, iterators.remote)
             self._owed = max(0, self._owed - 1)
@@ -171,73 +168,6 @@ class Steps:
         time.sleep(_IDLE_S)  # or it would ask again at once
         return False
 
-    # -- what a worker does ---------------------------------------------------
-
-    def _traced_for(self, spec, batch):
-        if spec is None:
-            spec = tf.nest.map_structure(tf.type_spec_from_value, batch)
-        return self._traced_once(repr(spec), lambda *args: self._replica_step(*args), spec)
-
-    def _traced_for_workers(self, iterators):
-        def next_step(number, iterator):
-            worker = tf.distribute.coordinator.experimental_get_current_worker_index()
-            batch = iterator.get_next_as_optional()
-
-            def nothing():
-                head = tf.stack([tf.constant(-1.0), _NO_DATA, tf.cast(worker, tf.float32)])
-                rest = sum(shape.num_elements() for shape in self._layout.shapes[1:])
-                return tf.concat([tf.cast(head, tf.float64), tf.zeros([rest], tf.float64)], axis=0)
-
-            return tf.cond(
-                batch.has_value(),
-                lambda: self._replica_step(number, batch.get_value(), worker),
-                nothing,
-            )
-
-        spec = tf.data.IteratorSpec(iterators.element_spec)
-        return self._traced_once(f"workers {iterators.element_spec!r}", next_step, spec)
-
-    def _traced_once(self, key, function, spec):
-        key = key, self._asynchrony.staleness_scaling
-        if key not in self._traced:
-            function = tf.function(function, autograph=False)
-            number = tf.TensorSpec([], tf.int64)
-            self._traced[key] = function.get_concrete_function(number, spec), self._layout
-        function, self._layout = self._traced[key]
-        return function
-
-    @tf.autograph.experimental.do_not_convert
-    def _replica_step(self, number, batch, worker=None):
-        """Returns a float64 vector, `Layout` says of what: one message to the coordinator."""
-        model = self._model
-        metrics = metric_variables(model)
-        averaged = [v for v in model.non_trainable_variables if _is_float(v)]
-        if worker is None:
-            worker = tf.distribute.coordinator.experimental_get_current_worker_index()
-        version = tf.constant(-1, tf.int64)
-        if self._trains:
-            version = tf.cast(model.optimizer.iterations.value.read_value(), tf.int64)
-        with tf.control_dependencies([version]):
-            before = [tf.identity(v.value) for v in averaged]
-            zeros = [tf.zeros(v.shape, v.dtype) for v in metrics]
-            scaling = self._asynchrony.staleness_scaling
-            step = AsyncStep(number, count_examples(batch), version, self._claim, scaling)
-            known = [*zip(metrics, zeros), *zip(averaged, before)]
-            with keras.StatelessScope(state_mapping=known) as scope, active_step.activate(step):
-                logs = self._step(batch)
-        if self._trains:
-            for variable, old in zip(averaged, before):
-                new = scope.get_current_value(variable)
-                if new is not old:
-                    variable.value.assign_add(new - old)
-        logs = logs if isinstance(logs, dict) else {}
-        logs = {name: value for name, value in logs.items() if name not in _names(model)}
-        sums = [scope.get_current_value(v) for v in metrics]
-        head = tf.stack([tf.cast(v, tf.float64) for v in (step.version, version, worker)])
-        values = [head, *(tf.cast(v, tf.float64) for v in (*sums, *logs.values()))]
-        self._layout = Layout(metrics, list(logs), [v.shape for v in values])
-        return tf.concat([tf.reshape(v, [-1]) for v in values], axis=0)
-
     # -- logs -------------------------------------------------------------------
 
     def _present_logs(self):
@@ -251,7 +181,7 @@ class Steps:
 
     def _metrics_state(self):
         """Pairs of each metric variable and its value, with the steps that have ended."""
-        variables = self._layout.metrics
+        variables = self._step.layout.metrics
         if self._sums_before is None:
             self._sums_before = [v.numpy().astype("float64") for v in variables]
         totals = [before + self._sums.get(i, 0) for i, before in enumerate(self._sums_before)]
@@ -268,7 +198,7 @@ class Steps:
             if iterators.batches is not None and not iterators.all_ended():
                 self._owed += 1
                 self._pay(iterators)
-        if self._layout is not None:
+        if self._step.layout is not None:
             for variable, total in self._metrics_state():
                 variable.assign(total)
         self._forget_sums()
@@ -288,26 +218,6 @@ class Steps:
         return logs
 
 
-class Layout(NamedTuple):
-    """What a step returns in one vector: version, version that it read, worker; metrics; logs.
-
-    Attributes:
-        metrics: list of the metrics' variables.
-        logs: list of the names of what the step logs besides.
-        shapes: list of `tf.TensorShape`s, of the head and of all of them.
-    """
-
-    metrics: list
-    logs: list
-    shapes: list
-
-    def split(self, vector):
-        """The arrays in `vector`."""
-        ends = np.cumsum([shape.num_elements() for shape in self.shapes])
-        parts = np.split(vector, ends[:-1])
-        return [part.reshape(shape.as_list()) for part, shape in zip(parts, self.shapes)]
-
-
 class Predictions:
     """Hands the batches of `predict` out; those of one execution run at the same time."""
 
@@ -325,10 +235,6 @@ class Predictions:
         found = dict(out.rest())
         outputs = [found[number] for number in numbers]
         return tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=0), *outputs)
-
-
-def _names(model):
-    return set(model.get_metrics_result()) if model.metrics else set()
 
 
 def _check(model, trains):
@@ -352,7 +258,3 @@ def _check(model, trains):
         )
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
-
-
-def _is_float(variable):
-    return keras.backend.is_float_dtype(variable.dtype)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdist.compat import strategy as engine
 from tfdist.compat import training_state
 from tfdist.compat.variables import global_copy
+from tfdist.strategies.metric_sums import assign_sums
 from tfdist.sync.algorithm import assign_weighted_mean, new_variable
 from tfdist.sync.algorithm_step import LocalStep, Parts, SynchronousStep
 from tfdist.sync.communicator import Traffic
@@ -254,18 +255,9 @@ class GradientSync:
         if self._strategy.num_workers == 1:
             return  # reading a metric sums over the replicas of one worker
         variables = [v for metric in self._model.metrics for v in metric.variables]
-        pairs = [(v.value, global_copy(v)) for v in variables]
-        pairs = [(value, copy) for value, copy in pairs if copy is not None]
-        if not pairs:
-            return
-
-        def add_up():
-            values = [tf.convert_to_tensor(value) for value, _ in pairs]
-            sums = self._communicator().all_reduce(values)
-            for (_, copy), total in zip(pairs, sums):
-                copy.assign(total)
-
-        self._on_replicas(add_up, name="metrics")
+        variables = [v for v in variables if global_copy(v) is not None]
+        if variables:
+            self._on_replicas(lambda: assign_sums(variables, self._communicator()), name="metrics")
 
     def _on_replicas(self, function, name):
         """Calls `function()` on each replica; traces it once for each name."""

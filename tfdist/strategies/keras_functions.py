@@ -16,6 +16,7 @@ from tfdist.compat import variables as compat_variables
 from tfdist.data.split import GlobalBatch
 from tfdist.strategies import checks
 from tfdist.strategies.compiled_step import compiled
+from tfdist.strategies.metric_sums import MetricSums, is_large
 from tfdist.sync.step import KerasStep
 
 
@@ -45,7 +46,8 @@ def _make_step_function(strategy, model, step_function, sync=None):
         metrics = metric_variables(model)
         with active_step.activate(step), step.keeping_if_empty(metrics):
             logs = compute(step, data)
-        return step.finish(logs, metrics, model.get_metrics_result)
+        small = [variable for variable in metrics if not is_large(variable)]
+        return step.finish(logs, small, model.get_metrics_result)
 
     @tf.autograph.experimental.do_not_convert
     def one_step(data):
@@ -60,6 +62,7 @@ def _make_step_function(strategy, model, step_function, sync=None):
     if not model.run_eagerly:
         one_step = tf.function(one_step, reduce_retracing=True)
     ever_ran = False
+    sums = MetricSums(strategy, model)
 
     def synchronized(iterator):
         sync.before_steps()
@@ -94,8 +97,13 @@ def _make_step_function(strategy, model, step_function, sync=None):
         if logs is None:
             read_before = ever_ran or epoch_iterator.was_read(iterator)
             raise StopIteration if read_before else checks.empty_dataset()
+        one_batch = isinstance(logs, dict) and not inputs.is_iterator(iterator)
+        if one_batch and sums.add_up():
+            metrics = model.get_metrics_result()
+            return {name: metrics.get(name, value) for name, value in logs.items()}
         return logs
 
+    begun.metric_sums = sums
     return begun
 
 

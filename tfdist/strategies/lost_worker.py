@@ -1,8 +1,10 @@
-"""What to tell the user when the other workers are gone or do not come."""
+"""What to tell the user when other workers or parameter servers are gone or do not come."""
 
 import re
 
 import tensorflow as tf
+
+_GONE = (tf.errors.UnavailableError, tf.errors.AbortedError)
 
 
 def explain(error, method, cluster):
@@ -21,14 +23,10 @@ def explain(error, method, cluster):
     deadline = re.search(r"aborted by: (.* did not answer within .*)", text)
     if deadline:
         return TimeoutError(deadline.group(1))
-    about_workers = "Collective ops is aborted" in text or isinstance(
-        error, (tf.errors.UnavailableError, tf.errors.AbortedError)
-    )
-    if not about_workers:
+    if "Collective ops is aborted" not in text and not isinstance(error, _GONE):
         return None
-    tasks = re.findall(r"/job:(chief|worker)/replica:0/task:(\d+)", text)
     first_worker = 1 if cluster.has_chief else 0
-    named = {0 if job == "chief" else first_worker + int(task) for job, task in tasks}
+    named = {first_worker + task for task in _tasks("worker", text)} | _tasks("chief", text)
     lost = sorted(i for i in named if i != cluster.index and i < len(cluster.addresses))
     names = ", ".join(f"worker {i} ({cluster.addresses[i]})" for i in lost)
     why = "its process ended, or its machine cannot be reached"
@@ -47,6 +45,36 @@ def explain_ring(error, method):
     if isinstance(error, ConnectionResetError):
         return _lost(str(error).replace(" was lost:", f" was lost during `{method}`:"))
     return RuntimeError(f"`{method}`: {error}")
+
+
+def explain_server(error, method, cluster):
+    """Turns TensorFlow's error for a lost parameter server into one that names it.
+
+    Args:
+        error: the `tf.errors.OpError` that a step ended with.
+        method: the Keras method that was running.
+        cluster: the `tf_config.Cluster`.
+
+    Returns:
+        The exception to raise instead, or None where the error is not about that.
+    """
+    servers = sorted(_tasks("ps", str(error)))
+    if not servers or not isinstance(error, _GONE):
+        return None
+    names = ", ".join(f"parameter server {i} ({cluster.parameter_servers[i]})" for i in servers)
+    return tf.errors.UnavailableError(
+        None,
+        None,
+        f"{names} was lost during `{method}`, and the weights that it held: its process ended, or "
+        "its machine cannot be reached; its own output says why. Start all again "
+        "(`tfdist run --max-restarts K` does); `tfdist.callbacks.Checkpoint` goes on where the "
+        "last checkpoint was written.",
+    )
+
+
+def _tasks(job, text):
+    """The numbers of the tasks of `job` that an error of TensorFlow's names."""
+    return {int(task) for task in re.findall(rf"/job:{job}/replica:0/task:(\d+)", text)}
 
 
 def _lost(what):

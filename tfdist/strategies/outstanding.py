@@ -2,7 +2,6 @@
 
 import itertools
 import queue
-import re
 import threading
 import time
 
@@ -108,31 +107,3 @@ def _of_lost_worker(error):
     lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
     text = str(error)
     return isinstance(error, lost) and "/job:worker" in text and "/job:ps" not in text
-
-
-def explain(error, method, cluster):
-    """Turns TensorFlow's error for a lost parameter server into one that names it.
-
-    Args:
-        error: the `tf.errors.OpError` that a step ended with.
-        method: the Keras method that was running.
-        cluster: the `tf_config.Cluster`.
-
-    Returns:
-        The exception to raise instead, or None where the error is not about that.
-    """
-    text = str(error)
-    if not isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
-        return None
-    servers = sorted({int(task) for task in re.findall(r"/job:ps/replica:0/task:(\d+)", text)})
-    if not servers:
-        return None
-    names = ", ".join(f"parameter server {i} ({cluster.parameter_servers[i]})" for i in servers)
-    return tf.errors.UnavailableError(
-        None,
-        None,
-        f"{names} was lost during `{method}`, and the weights that it held: its process ended, or "
-        "its machine cannot be reached; its own output says why. Start all again "
-        "(`tfdist run --max-restarts K` does); `tfdist.callbacks.Checkpoint` goes on where the "
-        "last checkpoint was written.",
-    )

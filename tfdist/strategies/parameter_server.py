@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdist import compat, tf_config
 from tfdist.compat import parameter_servers as engine
 from tfdist.strategies import async_functions
-from tfdist.strategies.outstanding import explain
+from tfdist.strategies.lost_worker import explain_server
 from tfdist.strategies.server import serve, wait_for_servers
 from tfdist.strategies.worker_datasets import WorkerDatasets
 from tfdist.sync.staleness import SLOTS, Asynchrony
@@ -202,7 +202,7 @@ class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
 
     def explain(self, error, method):
         """The exception to raise instead of `error` where a server was lost; names it."""
-        return explain(error, method, self.cluster)
+        return explain_server(error, method, self.cluster)
 
 
 def in_one_piece(lock, function):

@@ -1,0 +1,71 @@
+"""A SavedModel, by its serving signature."""
+
+import tensorflow as tf
+
+from tfdist.evaluation.predictors import in_batches, only_output
+
+SIGNATURE = "serving_default"
+
+
+class SavedModelPredictor:
+    """A SavedModel, as `model.export(path)` writes it.
+
+    Args:
+        model: what `tf.saved_model.load` returns.
+        name: str, shown in the report.
+
+    Raises:
+        ValueError: it has no signature `serving_default`.
+    """
+
+    is_quantized = False
+    loss = None
+
+    def __init__(self, model, name="SavedModel"):
+        self.name = name
+        self._model = model  # keeps its variables alive
+        if SIGNATURE not in model.signatures:
+            raise ValueError(
+                f"The SavedModel {name!r} has the signatures {sorted(model.signatures)}; expected "
+                f"{SIGNATURE!r}. Write it by `model.export(path)`."
+            )
+        self._function = model.signatures[SIGNATURE]
+        self._specs = self._function.structured_input_signature[1]
+
+    def predict(self, x, batch_size):
+        def call(batch):
+            named = named_inputs(batch, self._specs, f"The SavedModel {self.name!r}")
+            tensors = {
+                name: tf.cast(value, self._specs[name].dtype)
+                if self._specs[name].dtype != tf.string
+                else tf.constant(value, tf.string)
+                for name, value in named.items()
+            }
+            return only_output(self._function(**tensors), f"The SavedModel {self.name!r}")
+
+        return in_batches(call, x, batch_size)
+
+
+def named_inputs(batch, names, who):
+    """Gives each input of a model its name.
+
+    Args:
+        batch: an array for a model of one input, or a dict of arrays by name.
+        names: the names of the model's inputs.
+        who: str, the model, for the error.
+
+    Returns:
+        A dict of arrays by name.
+
+    Raises:
+        ValueError: the names are others.
+    """
+    names = list(names)
+    if not isinstance(batch, (dict, list, tuple)) and len(names) == 1:
+        return {names[0]: batch}
+    if isinstance(batch, (list, tuple)) and len(batch) == len(names) == 1:
+        return {names[0]: batch[0]}
+    if isinstance(batch, dict) and set(batch) >= set(names):
+        return {name: batch[name] for name in names}  # a column more serves the slices
+    got = f"a dict of {sorted(batch)}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
+    raise ValueError(f"{who} takes a dict of the inputs {names}; received {got}.")

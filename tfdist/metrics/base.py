@@ -1,0 +1,129 @@
+"""What all metrics of this room share: sums over examples, in float64, of fixed size.
+
+A sum is the same whatever worker an example was on, so the global value of a metric is
+that of the sums' sum. float64 counts whole numbers exactly up to 2**53.
+"""
+
+import keras
+import tensorflow as tf
+
+from tfdist.metrics import inputs
+
+_WHY = {
+    inputs.BAD_LABELS: (
+        "{count:.0f} examples have labels that are none of 0 to {last}, or rows that are not "
+        "one-hot (multi-hot with multi_label=True). Correct the labels."
+    ),
+    inputs.BAD_PROBABILITIES: (
+        "{count:.0f} examples have scores outside of 0 to 1. "
+        "Pass from_logits=True if the model ends without sigmoid or softmax."
+    ),
+    inputs.BAD_WEIGHTS: "{count:.0f} examples have a negative sample_weight.",
+}
+
+
+class SummedMetric(keras.metrics.Metric):
+    """A metric whose state is a few sums over the examples.
+
+    Subclasses say which (`state_shapes`), what a batch adds to them (`count`), and what
+    is read from them (`value`).
+
+    Where a score is NaN the result is NaN, as the loss is. Labels out of range, scores
+    outside of 0 to 1 without `from_logits`, and negative weights are an error when the
+    result is read outside of a graph (`fit` does it at the end of each epoch), and NaN before.
+
+    Args:
+        num_classes: int; None: the last dimension of the first scores (1: two classes).
+        from_logits: bool; whether scores are logits.
+        multi_label: bool; whether each class is a question of its own.
+    """
+
+    def __init__(
+        self, num_classes=None, from_logits=False, multi_label=False, name=None, dtype=None
+    ):
+        super().__init__(name=name, dtype=dtype)
+        if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+            raise ValueError(
+                f"num_classes is {num_classes!r}; expected the last dimension of the scores, "
+                "a whole number of at least 1 (1: the scores of the second of two classes)."
+            )
+        self.num_classes = num_classes
+        self.from_logits = bool(from_logits)
+        self.multi_label = bool(multi_label)
+        self._sums = None
+        if num_classes is not None:
+            self._make_sums(num_classes)
+
+    def state_shapes(self, columns):
+        """Dict of the shape of each sum, for scores of so many columns."""
+        raise NotImplementedError
+
+    def count(self, rows):
+        """Dict of what `rows` add to the sums."""
+        raise NotImplementedError
+
+    def value(self, **sums):
+        """The result, float64 of shape `()`."""
+        raise NotImplementedError
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        rows = inputs.rows(
+            y_true,
+            y_pred,
+            sample_weight,
+            multi_label=self.multi_label,
+            from_logits=self.from_logits,
+        )
+        columns = 1 if rows.is_binary else rows.scores.shape[-1]
+        if self._sums is None:
+            self._make_sums(columns)
+        elif columns != self._columns:
+            raise ValueError(
+                f"{self.name}: y_pred has {columns} columns; expected {self._columns}, "
+                "as num_classes or the first batch had."
+            )
+        for name, more in self.count(rows).items():
+            self._sums[name].assign_add(more)
+        self._invalid.assign_add(rows.invalid)
+
+    def result(self):
+        if self._sums is None:
+            return tf.constant(0.0, tf.float64)
+        invalid = tf.convert_to_tensor(self._invalid.value)
+        if tf.executing_eagerly():
+            self._raise_if_bad(invalid.numpy())
+        value = self.value(**self.sums())
+        return tf.where(tf.reduce_any(invalid > 0.0), tf.constant(float("nan"), tf.float64), value)
+
+    def sums(self):
+        """Dict of the sums over all examples, float64 tensors.
+
+        Raises:
+            ValueError: there were no data yet.
+        """
+        if self._sums is None:
+            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
+        return {name: tf.convert_to_tensor(sum_.value) for name, sum_ in self._sums.items()}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "from_logits": self.from_logits,
+            "multi_label": self.multi_label,
+        }
+
+    def _make_sums(self, columns):
+        self._columns = columns
+        shapes = self.state_shapes(columns)
+        self._sums = {
+            name: self.add_variable(shape, "zeros", dtype="float64", name=name)
+            for name, shape in shapes.items()
+        }
+        self._invalid = self.add_variable((inputs.KINDS,), "zeros", dtype="float64", name="invalid")
+
+    def _raise_if_bad(self, invalid):
+        last = max(self._columns - 1, 1)
+        for kind, why in _WHY.items():
+            if invalid[kind] > 0.0:
+                raise ValueError(f"{self.name}: {why.format(count=invalid[kind], last=last)}")

@@ -1,0 +1,171 @@
+"""What `ROCAUC` and `PRAUC` share: the weights of both labels in bins of scores, by class."""
+
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.metrics.base import SummedMetric
+from tfdist.metrics.score_bins import ScoreBins
+
+AVERAGES = ("macro", "weighted", "micro")
+# Of all classes together; but no class has fewer than the second.
+BINS, LEAST_BINS = 2**17, 2**12
+
+
+class BinnedMetric(SummedMetric):
+    """An area under a curve, from the weights of both labels in fixed bins of scores.
+
+    Args: see `ROCAUC`.
+    """
+
+    def __init__(
+        self,
+        num_classes=None,
+        average="macro",
+        from_logits=False,
+        multi_label=False,
+        num_bins=None,
+        name=None,
+        dtype=None,
+    ):
+        if average not in AVERAGES:
+            raise ValueError(f"average is {average!r}; expected one of {', '.join(AVERAGES)}.")
+        if num_bins is not None and (not isinstance(num_bins, int) or num_bins < 2):
+            raise ValueError(f"num_bins is {num_bins!r}; expected a whole number of at least 2.")
+        self.average = average
+        self.num_bins = num_bins
+        self._warned = False
+        super().__init__(num_classes, from_logits, multi_label, name, dtype)
+
+    def areas(self, negatives, positives):
+        """The area of each class; `(..., bins)` to `(...)`."""
+        raise NotImplementedError
+
+    def bounds(self, negatives, positives, tied, weighted):
+        """How far the area of each class can be from that of the scores themselves.
+
+        Args:
+            tied: bool `(bins,)`; in which bins all scores are equal.
+            weighted: bool `()`; whether any weight was not 1.
+        """
+        raise NotImplementedError
+
+    def state_shapes(self, columns):
+        most = self.num_bins or max(BINS // columns, LEAST_BINS)
+        binned_logits = self.from_logits and (columns == 1 or self.multi_label)
+        self._bins = ScoreBins(binned_logits, most)
+        return {"weights": (columns, 2, self._bins.size), "unlike_one": (), "rounded": ()}
+
+    def count(self, rows):
+        scores = rows.scores if not rows.is_binary else rows.scores[:, tf.newaxis]
+        columns = scores.shape[-1]
+        if self.from_logits and columns > 1 and not rows.is_multi_label:
+            scores = tf.nn.softmax(scores)
+        labels = rows.labels
+        if not rows.is_multi_label:
+            labels = labels[:, tf.newaxis]
+            if columns > 1:
+                labels = tf.cast(labels == tf.range(columns), tf.int32)
+        size = self._bins.size
+        places = (2 * tf.range(columns) + labels) * size + self._bins(scores)
+        weights = tf.broadcast_to(rows.weights[:, tf.newaxis], tf.shape(scores))
+        sums = tf.math.unsorted_segment_sum(weights, places, columns * 2 * size)
+        unlike = (rows.weights != 1.0) & (rows.weights != 0.0)
+        return {
+            "weights": tf.reshape(sums, (columns, 2, size)),
+            "unlike_one": tf.reduce_sum(tf.cast(unlike, tf.float64)),
+            "rounded": rows.rounded,
+        }
+
+    def value(self, weights, **_):
+        return self._mean(weights, self.areas)
+
+    def result(self):
+        value = super().result()
+        if tf.executing_eagerly() and self._sums is not None and not self._warned:
+            self._warn_of_missing()
+        return value
+
+    def error_bound(self):
+        """How far the result can be from the area of all scores, which no bins were made of.
+
+        It holds for any scores. Float64 `()`; NaN where the area is not defined.
+
+        Raises:
+            ValueError: there were no data yet.
+        """
+        sums = self._some()
+        weighted = sums["unlike_one"] > 0.0
+        # Scores of one float32 were perhaps not equal in front of a rounding to float32.
+        tied = self._bins.single() & (sums["rounded"].numpy() == 0.0)
+        return self._mean(
+            sums["weights"],
+            lambda negatives, positives: self.bounds(negatives, positives, tied, weighted),
+        )
+
+    def per_class(self):
+        """The area of each class against all others, a float64 array `(classes,)`.
+
+        Raises:
+            ValueError: there were no data yet.
+        """
+        weights = self._some()["weights"]
+        return self.areas(weights[:, 0], weights[:, 1]).numpy()
+
+    def get_config(self):
+        return {**super().get_config(), "average": self.average, "num_bins": self.num_bins}
+
+    def _some(self):
+        sums = self.sums()
+        if not np.any(sums["weights"]):
+            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
+        return sums
+
+    def _mean(self, weights, of):
+        """The average of `of(negatives, positives)` over classes; 0 without data."""
+        if self.average == "micro":
+            weights = tf.reduce_sum(weights, 0, keepdims=True)
+        values = of(weights[:, 0], weights[:, 1])
+        if self.average == "weighted":
+            share = tf.reduce_sum(weights[:, 1], -1)
+            mean = tf.math.divide_no_nan(tf.reduce_sum(share * values), tf.reduce_sum(share))
+        else:
+            mean = tf.reduce_mean(values)
+        return tf.where(tf.reduce_any(weights > 0.0), mean, tf.zeros_like(mean))
+
+    def _counts_of_curve(self, class_id):
+        """Thresholds, and the weights of negatives and positives at or above them."""
+        weights = self._some()["weights"].numpy()
+        if class_id is None:
+            if len(weights) > 1 and self.average != "micro":
+                raise ValueError(
+                    f"{self.name} has {len(weights)} classes: pass class_id, from 0 to "
+                    f"{len(weights) - 1}, to say whose curve."
+                )
+            weights = weights.sum(0)
+        elif not 0 <= class_id < len(weights):
+            raise ValueError(f"class_id is {class_id!r}; expected 0 to {len(weights) - 1}.")
+        else:
+            weights = weights[class_id]
+        some = np.flatnonzero(weights.sum(0))[::-1]
+        false, true = np.cumsum(weights[:, some], 1)
+        return self._bins.lowest_scores()[some], false, true
+
+    def _warn_of_missing(self):
+        from sklearn.exceptions import UndefinedMetricWarning
+
+        counts = self.sums()["weights"].numpy().sum(-1)
+        if not counts.any():
+            return
+        for column, (negatives, positives) in enumerate(counts):
+            if self._undefined(negatives, positives):
+                which = f"class {column}" if len(counts) > 1 else "the second class"
+                lack = "no examples" if positives == 0 else "all the examples"
+                warnings.warn(
+                    f"{self.name}: {which} has {lack}, so {self._consequence}.",
+                    UndefinedMetricWarning,
+                    stacklevel=3,
+                )
+                self._warned = True
+                return

@@ -1,0 +1,49 @@
+"""Precision."""
+
+import keras
+
+from tfdist.metrics import counts as counting
+from tfdist.metrics.averaged import AveragedMetric
+
+
+@keras.saving.register_keras_serializable(package="tfdist")
+class Precision(AveragedMetric):
+    """Of what was predicted to be of a class, the part that is.
+
+    `keras.metrics.Precision` puts the columns of all classes through one threshold; here the
+    class of several is that of the highest score, and there are averages over classes.
+    Equal to scikit-learn's `precision_score`.
+
+    Example:
+
+    >>> import tfdist
+    >>> precision = tfdist.metrics.Precision()
+    >>> precision.update_state([0, 0, 1, 1], [0.1, 0.7, 0.8, 0.9])
+    >>> round(float(precision.result()), 4)
+    0.6667
+    >>> precision.per_class().round(4).tolist()
+    [1.0, 0.6667]
+
+    Args: see `F1Score`.
+
+    Raises:
+        ValueError: see `F1Score`.
+    """
+
+    def __init__(
+        self,
+        num_classes=None,
+        average=None,
+        class_id=None,
+        threshold=0.5,
+        from_logits=False,
+        multi_label=False,
+        name="precision",
+        dtype=None,
+    ):
+        super().__init__(
+            num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
+        )
+
+    def of(self, counts):
+        return counting.precision(counts)

@@ -1,0 +1,53 @@
+"""Recall."""
+
+import keras
+
+from tfdist.metrics import counts as counting
+from tfdist.metrics.averaged import AveragedMetric
+
+
+@keras.saving.register_keras_serializable(package="tfdist")
+class Recall(AveragedMetric):
+    """Of what is of a class, the part that was predicted to be: sensitivity.
+
+    `keras.metrics.Recall` puts the columns of all classes through one threshold; here the
+    class of several is that of the highest score, and there are averages over classes.
+    Equal to scikit-learn's `recall_score`. Of class 0 of two it is the specificity.
+
+    Example:
+
+    >>> import tfdist
+    >>> recall = tfdist.metrics.Recall(average="macro")
+    >>> recall.update_state([0, 0, 1, 2], [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0, 1, 0], [0, 0, 1]])
+    >>> round(float(recall.result()), 4)
+    0.8333
+    >>> recall.per_class().tolist()
+    [0.5, 1.0, 1.0]
+
+    Args: see `F1Score`.
+
+    Raises:
+        ValueError: see `F1Score`.
+    """
+
+    def __init__(
+        self,
+        num_classes=None,
+        average=None,
+        class_id=None,
+        threshold=0.5,
+        from_logits=False,
+        multi_label=False,
+        name="recall",
+        dtype=None,
+    ):
+        super().__init__(
+            num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
+        )
+
+    def of(self, counts):
+        return counting.recall(counts)
+
+    def why_undefined(self, counts):
+        one = self._without_examples(counts)
+        return None if one is None else f"class {one} has no examples, so its recall is 0."

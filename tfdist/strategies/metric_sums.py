@@ -1,0 +1,65 @@
+"""Metrics whose state is too large for the message that ends each step.
+
+The areas under curves count in more than 100,000 bins (`tfdist.metrics.ROCAUC`): sent with
+each step, a megabyte or two would be a gradient of its own. Such state is added up over
+the workers at the end of an epoch, and of `evaluate`; during an epoch, the progress bar shows
+what the first replica alone has seen.
+"""
+
+import tensorflow as tf
+
+from tfdist.compat.variables import global_copy
+
+_LARGE_BYTES = 2**16
+
+
+def is_large(variable):
+    """Whether the state of a metric, a Keras variable, stays out of the steps' messages."""
+    value = variable.value
+    return value.shape.num_elements() * value.dtype.size > _LARGE_BYTES
+
+
+def assign_sums(variables, communicator):
+    """Gives the global copies of `variables` the sums over all replicas. Traced."""
+    values = [tf.convert_to_tensor(v.value) for v in variables]
+    for variable, total in zip(variables, communicator.all_reduce(values)):
+        global_copy(variable).assign(total)
+
+
+class MetricSums:
+    """Adds up the large state of a model's metrics.
+
+    Args:
+        strategy: a tfdist strategy.
+        model: the Keras model.
+    """
+
+    def __init__(self, strategy, model):
+        self._strategy = strategy
+        self._model = model
+        self._variables = self._function = None
+
+    def add_up(self):
+        """Makes large metrics global. All workers must call it.
+
+        Returns:
+            Whether there were any.
+        """
+        variables = [v for metric in self._model.metrics for v in metric.variables]
+        # Reading a metric sums over the replicas of one worker.
+        variables = [v for v in variables if global_copy(v) is not None and is_large(v)]
+        if not variables:
+            return False
+        if self._variables is None or [*map(id, variables)] != [*map(id, self._variables)]:
+            self._variables, self._function = variables, self._trace(variables)
+        with self._strategy.watching("adding up the metrics of all workers"):
+            self._function()
+        return True
+
+    def _trace(self, variables):
+        def on_replica():
+            assign_sums(variables, self._strategy.communicator())
+            return tf.zeros([])
+
+        run = tf.function(lambda: self._strategy.run_step(on_replica), autograph=False)
+        return run.get_concrete_function()

@@ -1,0 +1,220 @@
+"""A search for hyper-parameters, by KerasTuner: on one worker, or on several at once."""
+
+import contextlib
+import io
+import json
+import pathlib
+import shutil
+import tempfile
+
+import keras
+
+from tfdist import cluster_info, tf_config
+from tfdist.tuning.oracle_service import OracleService, environment
+from tfdist.tuning.results import SearchResults
+
+_TUNERS = {"random": "RandomSearch", "bayesian": "BayesianOptimization", "hyperband": "Hyperband"}
+_PROJECT = "trials"
+
+
+def search(
+    build,
+    x=None,
+    y=None,
+    *,
+    objective="val_loss",
+    max_trials=10,
+    tuner="random",
+    directory="search",
+    strategy=None,
+    seed=0,
+    verbose=0,
+    **fit,
+):
+    """Searches for the hyper-parameters that train the best model.
+
+    ```python
+    def build(hp):
+        model = keras.Sequential([keras.layers.Dense(hp.Int("units", 16, 128, step=16)), ...])
+        rate = hp.Float("rate", 1e-4, 1e-1, sampling="log")
+        model.compile(keras.optimizers.Adam(rate), "mse")
+        return model
+
+    results = tfdist.tuning.search(
+        build, x, y, validation_data=(x_validation, y_validation), epochs=5, max_trials=20
+    )
+    print(results)
+    model = results.best_model()
+    ```
+
+    - On one worker trials run one after the other, each in the scope of `strategy`.
+    - Under `tfdist run -n 4` without a strategy each worker runs trials of its own, and all ask
+      one oracle which to try next. `directory` must be one that all workers see.
+    - Under `tfdist run` with a `tfdist.MultiWorkerMirroredStrategy` all workers train each
+      trial together.
+
+    Each way returns the same on all workers. Ended trials are kept in `directory`: the same
+    call again, after a crash or a kill, runs those that are missing. A trial that raises is
+    in the results with its error; three in a row end the search.
+
+    Args:
+        build: function of a `keras_tuner.HyperParameters` that returns a compiled Keras model.
+        x, y: data for `fit`.
+        objective: str; the log to compare, such as `"val_loss"`, `"val_accuracy"`; or a
+            `keras_tuner.Objective` with its direction.
+        max_trials: int. Of `"hyperband"`: how many epochs the longest trial has at most.
+        tuner: `"random"`, `"bayesian"` or `"hyperband"`.
+        directory: str; where trials are kept.
+        strategy: a strategy of this process, a `tfdist.MultiWorkerMirroredStrategy` or None.
+        seed: int; of the choice of hyper-parameters.
+        verbose: 0 or 1, for the search and each `fit`.
+        **fit: other arguments of `model.fit`.
+
+    Returns:
+        `tfdist.tuning.SearchResults`.
+
+    Raises:
+        ImportError: KerasTuner is not installed.
+        ValueError: arguments out of range; `build` returns no compiled model; `directory` holds
+            the trials of another search.
+        RuntimeError: no trial ended well; the first one's error is in the text.
+        TimeoutError: another worker does not answer; the error names it.
+    """
+    try:
+        import keras_tuner
+    except ImportError as error:
+        raise ImportError(
+            'A search needs KerasTuner: pip install "tfdist[tuner]" brings it.'
+        ) from error
+    if tuner not in _TUNERS:
+        raise ValueError(f"tuner is {tuner!r}; expected one of {', '.join(_TUNERS)}.")
+    if not isinstance(max_trials, int) or max_trials < 1:
+        raise ValueError(f"max_trials is {max_trials!r}; expected a whole number from 1 on.")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; expected a whole number from 0 on.")
+    directory = pathlib.Path(directory).absolute()
+    space = _space(keras_tuner, build)
+    together = getattr(strategy, "num_workers", 1) > 1
+    cluster = tf_config.from_environment()
+    apart = len(cluster.addresses) > 1 and not together
+
+    def make_tuner(where=directory):
+        limit = "max_epochs" if tuner == "hyperband" else "max_trials"
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it reloads
+            return getattr(keras_tuner, _TUNERS[tuner])(
+                build,
+                objective=objective,
+                seed=seed + 1,  # KerasTuner takes 0 for none
+                directory=str(where),
+                project_name=_PROJECT,
+                distribution_strategy=strategy,
+                **{limit: max_trials},
+            )
+
+    def run(one):
+        one.search(x, y, verbose=verbose, **fit)
+        return one
+
+    facts = {"tuner": tuner, "objective": str(objective), "space": space, "seed": seed}
+    if not together or cluster_info.is_chief():
+        _claim(directory, facts, first=not apart or cluster.index == 0)
+    if apart:
+        states = _search_apart(directory, cluster, make_tuner, run)
+    elif together:
+        states = _search_together(directory, make_tuner, run)
+    else:
+        states = _states(run(make_tuner()).oracle)
+    return _results(make_tuner, states)
+
+
+def _search_apart(directory, cluster, make_tuner, run):
+    with OracleService(directory, cluster) as service:
+        chief = service.serve(make_tuner) if cluster.index == 0 else None
+        with environment(f"tuner{cluster.index}", *service.find()):
+            run(make_tuner())
+        service.done()
+        if chief is not None:
+            service.wait_for_all()
+            service.publish(_states(chief.oracle))
+        return service.read()
+
+
+def _search_together(directory, make_tuner, run):
+    """All workers walk through the same trials, each with an oracle of its own and one seed.
+
+    They see the same objectives to the last bit, so their oracles choose alike.
+    """
+    if cluster_info.is_chief():
+        cluster_info.barrier("the trials so far are copied")
+        return _states(run(make_tuner()).oracle)
+    with tempfile.TemporaryDirectory() as mine:
+        if (directory / _PROJECT).exists():
+            shutil.copytree(directory / _PROJECT, pathlib.Path(mine) / _PROJECT)
+        cluster_info.barrier("the trials so far are copied")
+        return _states(run(make_tuner(mine)).oracle)
+
+
+def _space(keras_tuner, build):
+    """The hyper-parameters of `build` as JSON values, after a look at what it returns."""
+    hyperparameters = keras_tuner.HyperParameters()
+    model = build(hyperparameters)
+    if not isinstance(model, keras.Model) or not model.compiled:
+        what = "a model that is not compiled" if isinstance(model, keras.Model) else repr(model)
+        raise ValueError(f"build(hp) returned {what}; expected a compiled keras.Model.")
+    return json.loads(json.dumps([one.get_config() for one in hyperparameters.space], default=str))
+
+
+def _claim(directory, facts, first):
+    """Notes in `directory` what is searched there; refuses it where that is something else."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "search.json"
+    if not path.exists():
+        if first:
+            partial = directory / ".search.json"
+            partial.write_text(json.dumps(facts))
+            partial.replace(path)
+        return
+    there = json.loads(path.read_text())
+    differ = [name for name, value in facts.items() if there.get(name) != value]
+    if differ:
+        lines = [f"{name}: {there.get(name)} there, {facts[name]} here" for name in differ]
+        raise ValueError(
+            f"{directory} holds the trials of another search ({'; '.join(lines)}). "
+            "Pass another directory, or remove it."
+        )
+
+
+def _states(oracle):
+    """What is known of each trial, as JSON values."""
+    return [trial.get_state() for trial in oracle.trials.values()]
+
+
+def _results(make_tuner, states):
+    from keras_tuner.engine import trial as keras_tuner_trial
+
+    tuner = make_tuner()
+    objective = tuner.oracle.objective
+    trials = {state["trial_id"]: keras_tuner_trial.Trial.from_state(state) for state in states}
+    found = []
+    for name, trial in trials.items():
+        error = (trial.message or "").strip().splitlines()
+        completed = trial.status == "COMPLETED"
+        found.append(
+            {
+                "trial": name,
+                "status": trial.status,
+                "score": float(trial.score) if completed and trial.score is not None else None,
+                "epoch": trial.best_step,
+                "hyperparameters": dict(trial.hyperparameters.values),
+                "error": error[-1] if error else None,
+            }
+        )
+    if not any(trial["status"] == "COMPLETED" for trial in found):
+        why = next((trial["error"] for trial in found if trial["error"]), "no trial was run")
+        raise RuntimeError(f"None of {len(found)} trials ended well. The first one: {why}")
+    return SearchResults(
+        objective.name,
+        objective.direction,
+        found,
+        lambda name: tuner.load_model(trials[name]),
+    )
