@@ -11,10 +11,10 @@ train: setup  ## Trains MNIST on two workers of this machine.
 	$(BIN)/tfdist run -n $(WORKERS) examples/mnist.py
 
 test: setup lint  ## Runs the tests, but for those that take minutes each.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: setup lint  ## Runs all tests.
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
 
 lint: setup
 	$(BIN)/ruff check .
