@@ -4,7 +4,8 @@
 
 **A step.** The transformer of `step_time.py` (2.9 M parameters, eight sequences of 64 tokens,
 one core) with a second head, one logit a token: once without metrics, once with Keras' own,
-and with tfdist's, all in one process and in turn. A ratio is the median of each round's own.
+and with tfdist's, all in one process and in turn, in seconds of the CPU. A ratio is the
+median of each round's own.
 **Ten million scores** that crowd near 0 and 1: the area under the ROC curve by scikit-learn,
 by `tfdist.metrics.ROCAUC` in batches of 100,000, and by `keras.metrics.AUC` in the same, each
 in a process of its own. Prints Markdown tables and appends one JSON line a side to
@@ -49,7 +50,7 @@ def run(*arguments):
 
 def print_steps(found):
     none = found["step_ms"]["none"]
-    print("| metrics | a step, ms | to a step without, median | spread | state, bytes |")
+    print("| metrics | a step, ms of CPU | to a step without, median | spread | state, bytes |")
     print("|---|---|---|---|---|")
     for name, steps in found["step_ms"].items():
         ratios = [100 * (step / plain - 1) for step, plain in zip(steps, none)]
