@@ -69,7 +69,7 @@ class AveragedMetric(CountedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        return self.of(self.some_counts()).numpy()
+        return self.of(self.some_sums()["counts"]).numpy()
 
     def get_config(self):
         return {

@@ -53,6 +53,6 @@ class BalancedAccuracy(CountedMetric):
         total = tf.reduce_sum(seen * counting.recall(counts))
         return tf.math.divide_no_nan(total, tf.reduce_sum(seen))
 
-    def why_undefined(self, counts):
+    def why_undefined(self, counts, weight):
         only = counting.only_class(counts)
         return None if only is None else f"all labels are {only}, so it is the recall of {only}."

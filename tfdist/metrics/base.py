@@ -4,6 +4,8 @@ A sum is the same whatever worker an example was on, so the global value of a me
 that of the sums' sum. float64 counts whole numbers exactly up to 2**53.
 """
 
+import warnings
+
 import keras
 import tensorflow as tf
 
@@ -26,11 +28,12 @@ class SummedMetric(keras.metrics.Metric):
     """A metric whose state is a few sums over the examples.
 
     Subclasses say which (`state_shapes`), what a batch adds to them (`count`), and what
-    is read from them (`value`).
+    is read from them (`value`). The weight of all examples, `weight`, is always one.
 
     Where a score is NaN the result is NaN, as the loss is. Labels out of range, scores
     outside of 0 to 1 without `from_logits`, and negative weights are an error when the
     result is read outside of a graph (`fit` does it at the end of each epoch), and NaN before.
+    What labels leave undefined is a warning there, once a metric.
 
     Args:
         num_classes: int; None: the last dimension of the first scores (1: two classes).
@@ -38,10 +41,12 @@ class SummedMetric(keras.metrics.Metric):
         multi_label: bool; whether each class is a question of its own.
     """
 
+    default_name = None
+
     def __init__(
         self, num_classes=None, from_logits=False, multi_label=False, name=None, dtype=None
     ):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name or self.default_name, dtype=dtype)
         if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
             raise ValueError(
                 f"num_classes is {num_classes!r}; expected the last dimension of the scores, "
@@ -51,6 +56,7 @@ class SummedMetric(keras.metrics.Metric):
         self.from_logits = bool(from_logits)
         self.multi_label = bool(multi_label)
         self._sums = None
+        self._warned = False
         if num_classes is not None:
             self._make_sums(num_classes)
 
@@ -65,6 +71,14 @@ class SummedMetric(keras.metrics.Metric):
     def value(self, **sums):
         """The result, float64 of shape `()`."""
         raise NotImplementedError
+
+    def why_undefined(self, **sums):
+        """A sentence if labels are such that the result says nothing; None otherwise.
+
+        Args:
+            **sums: the sums as NumPy arrays; there are some data in them.
+        """
+        return None
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         rows = inputs.rows(
@@ -82,28 +96,39 @@ class SummedMetric(keras.metrics.Metric):
                 f"{self.name}: y_pred has {columns} columns; expected {self._columns}, "
                 "as num_classes or the first batch had."
             )
-        for name, more in self.count(rows).items():
-            self._sums[name].assign_add(more)
-        self._invalid.assign_add(rows.invalid)
+        self._add(rows, self.count(rows))
 
     def result(self):
         if self._sums is None:
             return tf.constant(0.0, tf.float64)
         invalid = tf.convert_to_tensor(self._invalid.value)
+        sums = self.sums()
         if tf.executing_eagerly():
             self._raise_if_bad(invalid.numpy())
-        value = self.value(**self.sums())
+            self._warn_if_undefined(sums)
+        value = self.value(**sums)
         return tf.where(tf.reduce_any(invalid > 0.0), tf.constant(float("nan"), tf.float64), value)
 
     def sums(self):
         """Dict of the sums over all examples, float64 tensors.
 
         Raises:
-            ValueError: there were no data yet.
+            ValueError: there was no batch yet, so that their shapes are not known.
         """
         if self._sums is None:
-            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
-        return {name: tf.convert_to_tensor(sum_.value) for name, sum_ in self._sums.items()}
+            raise self._no_data()
+        return {name: tf.convert_to_tensor(one.value) for name, one in self._sums.items()}
+
+    def some_sums(self):
+        """The sums, of at least one example that counts. Not for graphs.
+
+        Raises:
+            ValueError: there was none yet.
+        """
+        sums = self.sums()
+        if not sums["weight"] > 0.0:
+            raise self._no_data()
+        return sums
 
     def get_config(self):
         return {
@@ -113,14 +138,33 @@ class SummedMetric(keras.metrics.Metric):
             "multi_label": self.multi_label,
         }
 
+    def _no_data(self):
+        return ValueError(f"{self.name} has seen no data: call update_state or fit first.")
+
     def _make_sums(self, columns):
         self._columns = columns
-        shapes = self.state_shapes(columns)
+        shapes = {**self.state_shapes(columns), "weight": ()}
         self._sums = {
             name: self.add_variable(shape, "zeros", dtype="float64", name=name)
             for name, shape in shapes.items()
         }
         self._invalid = self.add_variable((inputs.KINDS,), "zeros", dtype="float64", name="invalid")
+
+    def _add(self, rows, more):
+        more = {**more, "weight": tf.reduce_sum(rows.weights)}
+        for name, value in more.items():
+            self._sums[name].assign_add(value)
+        self._invalid.assign_add(rows.invalid)
+
+    def _warn_if_undefined(self, sums):
+        if self._warned or not sums["weight"] > 0.0:
+            return
+        why = self.why_undefined(**{name: value.numpy() for name, value in sums.items()})
+        if why is not None:
+            from sklearn.exceptions import UndefinedMetricWarning
+
+            self._warned = True
+            warnings.warn(f"{self.name}: {why}", UndefinedMetricWarning, stacklevel=3)
 
     def _raise_if_bad(self, invalid):
         last = max(self._columns - 1, 1)

@@ -1,7 +1,5 @@
 """What `ROCAUC` and `PRAUC` share: the weights of both labels in bins of scores, by class."""
 
-import warnings
-
 import numpy as np
 import tensorflow as tf
 
@@ -35,7 +33,6 @@ class BinnedMetric(SummedMetric):
             raise ValueError(f"num_bins is {num_bins!r}; expected a whole number of at least 2.")
         self.average = average
         self.num_bins = num_bins
-        self._warned = False
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
     def areas(self, negatives, positives):
@@ -78,14 +75,8 @@ class BinnedMetric(SummedMetric):
             "rounded": rows.rounded,
         }
 
-    def value(self, weights, **_):
-        return self._mean(weights, self.areas)
-
-    def result(self):
-        value = super().result()
-        if tf.executing_eagerly() and self._sums is not None and not self._warned:
-            self._warn_of_missing()
-        return value
+    def value(self, weights, weight, **_):
+        return tf.where(weight > 0.0, self._mean(weights, self.areas), 0.0)
 
     def error_bound(self):
         """How far the result can be from the area of all scores, which no bins were made of.
@@ -95,7 +86,7 @@ class BinnedMetric(SummedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        sums = self._some()
+        sums = self.some_sums()
         weighted = sums["unlike_one"] > 0.0
         # Scores of one float32 were perhaps not equal in front of a rounding to float32.
         tied = self._bins.single() & (sums["rounded"].numpy() == 0.0)
@@ -110,33 +101,25 @@ class BinnedMetric(SummedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        weights = self._some()["weights"]
+        weights = self.some_sums()["weights"]
         return self.areas(weights[:, 0], weights[:, 1]).numpy()
 
     def get_config(self):
         return {**super().get_config(), "average": self.average, "num_bins": self.num_bins}
 
-    def _some(self):
-        sums = self.sums()
-        if not np.any(sums["weights"]):
-            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
-        return sums
-
     def _mean(self, weights, of):
-        """The average of `of(negatives, positives)` over classes; 0 without data."""
+        """The average of `of(negatives, positives)` over classes."""
         if self.average == "micro":
             weights = tf.reduce_sum(weights, 0, keepdims=True)
         values = of(weights[:, 0], weights[:, 1])
         if self.average == "weighted":
             share = tf.reduce_sum(weights[:, 1], -1)
-            mean = tf.math.divide_no_nan(tf.reduce_sum(share * values), tf.reduce_sum(share))
-        else:
-            mean = tf.reduce_mean(values)
-        return tf.where(tf.reduce_any(weights > 0.0), mean, tf.zeros_like(mean))
+            return tf.math.divide_no_nan(tf.reduce_sum(share * values), tf.reduce_sum(share))
+        return tf.reduce_mean(values)
 
     def _counts_of_curve(self, class_id):
         """Thresholds, and the weights of negatives and positives at or above them."""
-        weights = self._some()["weights"].numpy()
+        weights = self.some_sums()["weights"].numpy()
         if class_id is None:
             if len(weights) > 1 and self.average != "micro":
                 raise ValueError(
@@ -152,20 +135,10 @@ class BinnedMetric(SummedMetric):
         false, true = np.cumsum(weights[:, some], 1)
         return self._bins.lowest_scores()[some], false, true
 
-    def _warn_of_missing(self):
-        from sklearn.exceptions import UndefinedMetricWarning
-
-        counts = self.sums()["weights"].numpy().sum(-1)
-        if not counts.any():
-            return
-        for column, (negatives, positives) in enumerate(counts):
+    def why_undefined(self, weights, **_):
+        for column, (negatives, positives) in enumerate(weights.sum(-1)):
             if self._undefined(negatives, positives):
-                which = f"class {column}" if len(counts) > 1 else "the second class"
+                which = f"class {column}" if len(weights) > 1 else "the second class"
                 lack = "no examples" if positives == 0 else "all the examples"
-                warnings.warn(
-                    f"{self.name}: {which} has {lack}, so {self._consequence}.",
-                    UndefinedMetricWarning,
-                    stacklevel=3,
-                )
-                self._warned = True
-                return
+                return f"{which} has {lack}, so {self._consequence}."
+        return None

@@ -49,14 +49,11 @@ class BrierScore(SummedMetric):
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
     def state_shapes(self, columns):
-        return {"squares": (), "weight": ()}
+        return {"squares": ()}
 
     def count(self, rows):
         squares = _squares(probabilities(rows, self.from_logits), rows)
-        return {
-            "squares": tf.reduce_sum(rows.weights * squares),
-            "weight": tf.reduce_sum(rows.weights),
-        }
+        return {"squares": tf.reduce_sum(rows.weights * squares)}
 
     def value(self, squares, weight):
         return tf.math.divide_no_nan(squares, weight)

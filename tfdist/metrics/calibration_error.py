@@ -75,9 +75,9 @@ class ExpectedCalibrationError(SummedMetric):
         ]
         return {"bins": tf.stack(sums)}
 
-    def value(self, bins):
+    def value(self, bins, weight):
         gaps = tf.reduce_sum(tf.abs(bins[CONFIDENCE] - bins[ACCURACY]))
-        return tf.math.divide_no_nan(gaps, tf.reduce_sum(bins[WEIGHT]))
+        return tf.math.divide_no_nan(gaps, weight)
 
     def curve(self):
         """The reliability diagram: a point for each bin with predictions in it.
@@ -91,10 +91,8 @@ class ExpectedCalibrationError(SummedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        bins = self.sums()["bins"].numpy()
+        bins = self.some_sums()["bins"].numpy()
         bins = bins[:, bins[WEIGHT] > 0.0]
-        if not bins.size:
-            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
         weight = bins[WEIGHT]
         return bins[CONFIDENCE] / weight, bins[ACCURACY] / weight, weight
 

@@ -67,8 +67,8 @@ class ConfusionMatrix(DecidedMetric):
         sums = tf.math.unsorted_segment_sum(rows.weights, places, classes**2)
         return {"matrix": tf.reshape(sums, (classes, classes))}
 
-    def value(self, matrix):
-        return tf.math.divide_no_nan(tf.linalg.trace(matrix), tf.reduce_sum(matrix))
+    def value(self, matrix, weight):
+        return tf.math.divide_no_nan(tf.linalg.trace(matrix), weight)
 
     def matrix(self):
         """The matrix, a float64 array `(classes, classes)`: true classes, predicted ones.
@@ -78,9 +78,7 @@ class ConfusionMatrix(DecidedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        matrix = self.sums()["matrix"].numpy()
-        if not matrix.any():
-            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
+        matrix = self.some_sums()["matrix"].numpy()
         if self.normalize is None:
             return matrix
         sums = matrix.sum(NORMALIZATIONS[self.normalize], keepdims=True)

@@ -8,8 +8,6 @@ Where a ratio has nothing below the line it is 0, as in scikit-learn. There is a
 a metric, where that is the labels' doing; that a class is not predicted yet is no news.
 """
 
-import warnings
-
 import tensorflow as tf
 
 from tfdist.metrics.decisions import DecidedMetric
@@ -70,59 +68,24 @@ def mean(of, counts, average, of_all=False):
 class CountedMetric(DecidedMetric):
     """A metric whose state is three counts a class."""
 
-    def __init__(self, *args, **kwargs):
-        self._warned = False
-        super().__init__(*args, **kwargs)
-
     def value_of(self, counts):
         """The result, from counts `(3, classes)`."""
         raise NotImplementedError
 
-    def why_undefined(self, counts):
-        """A sentence if labels are such that the result says nothing; None otherwise."""
-        return None
-
     def state_shapes(self, columns):
-        return {"counts": (3, self.classes(columns)), "weight": ()}
+        return {"counts": (3, self.classes(columns))}
 
     def count(self, rows):
         labels, predicted = rows.labels, self.decided(rows)
         if self.multi_label:
             shape = (-1, self._columns)
             labels, predicted = tf.reshape(labels, shape), tf.reshape(predicted, shape)
-            counts = by_label(labels, predicted, rows.weights)
-        else:
-            counts = by_class(labels, predicted, rows.weights, self.classes(self._columns))
-        return {"counts": counts, "weight": tf.reduce_sum(rows.weights)}
+            return {"counts": by_label(labels, predicted, rows.weights)}
+        classes = self.classes(self._columns)
+        return {"counts": by_class(labels, predicted, rows.weights, classes)}
 
     def value(self, counts, weight):
         return self.value_of(counts)
-
-    def result(self):
-        value = super().result()
-        if tf.executing_eagerly() and self._sums is not None and not self._warned:
-            self._warn()
-        return value
-
-    def some_counts(self):
-        """The counts, float64 `(3, classes)`.
-
-        Raises:
-            ValueError: there were no data yet.
-        """
-        sums = self.sums()
-        if not sums["weight"] > 0.0:
-            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
-        return sums["counts"]
-
-    def _warn(self):
-        from sklearn.exceptions import UndefinedMetricWarning
-
-        sums = self.sums()
-        why = self.why_undefined(sums["counts"].numpy()) if sums["weight"] > 0.0 else None
-        if why is not None:
-            self._warned = True
-            warnings.warn(f"{self.name}: {why}", UndefinedMetricWarning, stacklevel=4)
 
 
 def only_class(counts):

@@ -64,7 +64,7 @@ class EntityF1Score(SummedMetric):
         super().__init__(num_classes=len(self._labels), name=name, dtype=dtype)
 
     def state_shapes(self, columns):
-        return {"counts": (3, len(self._tags.types)), "weight": ()}
+        return {"counts": (3, len(self._tags.types))}
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if not tf.is_tensor(y_pred):  # a tensor may have a mask
@@ -79,9 +79,7 @@ class EntityF1Score(SummedMetric):
         predicted = tf.argmax(rows.scores, 1, output_type=tf.int32)
         tokens = tf.shape(y_pred)[:2]
         parts = [tf.reshape(one, tokens) for one in (rows.labels, predicted, rows.weights)]
-        self._sums["counts"].assign_add(entities.count(self._tags, *parts))
-        self._sums["weight"].assign_add(tf.reduce_sum(rows.weights))
-        self._invalid.assign_add(rows.invalid)
+        self._add(rows, {"counts": entities.count(self._tags, *parts)})
 
     def value(self, counts, weight):
         return counting.mean(counting.f1_score, counts, self.average)
@@ -94,7 +92,7 @@ class EntityF1Score(SummedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        return counting.mean(counting.precision, self._some_counts(), self.average)
+        return counting.mean(counting.precision, self.some_sums()["counts"], self.average)
 
     def recall(self):
         """The average recall, float64 `()`.
@@ -104,7 +102,7 @@ class EntityF1Score(SummedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        return counting.mean(counting.recall, self._some_counts(), self.average)
+        return counting.mean(counting.recall, self.some_sums()["counts"], self.average)
 
     def per_class(self):
         """Dict of type to dict of `precision`, `recall`, `f1_score` and `support`, floats.
@@ -114,7 +112,7 @@ class EntityF1Score(SummedMetric):
         Raises:
             ValueError: there were no data yet.
         """
-        counts = self._some_counts()
+        counts = self.some_sums()["counts"]
         columns = {
             "precision": counting.precision(counts),
             "recall": counting.recall(counts),
@@ -130,9 +128,3 @@ class EntityF1Score(SummedMetric):
         config = super().get_config()
         mine = {"labels": list(self._labels), "scheme": self.scheme, "average": self.average}
         return {"name": config["name"], "dtype": config["dtype"], **mine}
-
-    def _some_counts(self):
-        sums = self.sums()
-        if not sums["weight"] > 0.0:
-            raise ValueError(f"{self.name} has seen no data: call update_state or fit first.")
-        return sums["counts"]

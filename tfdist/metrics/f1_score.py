@@ -52,24 +52,11 @@ class F1Score(AveragedMetric):
     - van Rijsbergen, 1979, "Information Retrieval", chapter 7.
     """
 
-    def __init__(
-        self,
-        num_classes=None,
-        average=None,
-        class_id=None,
-        threshold=0.5,
-        from_logits=False,
-        multi_label=False,
-        name="f1_score",
-        dtype=None,
-    ):
-        super().__init__(
-            num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
-        )
+    default_name = "f1_score"
 
     def of(self, counts):
         return counting.f1_score(counts)
 
-    def why_undefined(self, counts):
+    def why_undefined(self, counts, weight):
         one = self._without_examples(counts)
         return None if one is None else f"class {one} has no examples, so its F1 score is 0."

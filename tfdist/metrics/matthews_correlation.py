@@ -58,6 +58,6 @@ class MatthewsCorrelation(CountedMetric):
         variances = [tf.reduce_sum(one * (tf.reduce_sum(one) - one)) for one in (predicted, actual)]
         return tf.math.divide_no_nan(covariance, tf.sqrt(variances[0]) * tf.sqrt(variances[1]))
 
-    def why_undefined(self, counts):
+    def why_undefined(self, counts, weight):
         only = counting.only_class(counts)
         return None if only is None else f"all labels are {only}, so it is not defined, and 0."

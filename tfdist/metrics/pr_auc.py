@@ -34,19 +34,8 @@ class PRAUC(BinnedMetric):
     - Davis and Goadrich, 2006, "The relationship between Precision-Recall and ROC curves".
     """
 
+    default_name = "pr_auc"
     _consequence = "its area under the precision-recall curve is 0"
-
-    def __init__(
-        self,
-        num_classes=None,
-        average="macro",
-        from_logits=False,
-        multi_label=False,
-        num_bins=None,
-        name="pr_auc",
-        dtype=None,
-    ):
-        super().__init__(num_classes, average, from_logits, multi_label, num_bins, name, dtype)
 
     def areas(self, negatives, positives):
         return areas.pr_area(negatives, positives)

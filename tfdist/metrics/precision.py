@@ -30,20 +30,7 @@ class Precision(AveragedMetric):
         ValueError: see `F1Score`.
     """
 
-    def __init__(
-        self,
-        num_classes=None,
-        average=None,
-        class_id=None,
-        threshold=0.5,
-        from_logits=False,
-        multi_label=False,
-        name="precision",
-        dtype=None,
-    ):
-        super().__init__(
-            num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
-        )
+    default_name = "precision"
 
     def of(self, counts):
         return counting.precision(counts)

@@ -30,24 +30,11 @@ class Recall(AveragedMetric):
         ValueError: see `F1Score`.
     """
 
-    def __init__(
-        self,
-        num_classes=None,
-        average=None,
-        class_id=None,
-        threshold=0.5,
-        from_logits=False,
-        multi_label=False,
-        name="recall",
-        dtype=None,
-    ):
-        super().__init__(
-            num_classes, average, class_id, threshold, from_logits, multi_label, name, dtype
-        )
+    default_name = "recall"
 
     def of(self, counts):
         return counting.recall(counts)
 
-    def why_undefined(self, counts):
+    def why_undefined(self, counts, weight):
         one = self._without_examples(counts)
         return None if one is None else f"class {one} has no examples, so its recall is 0."

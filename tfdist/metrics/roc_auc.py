@@ -55,19 +55,8 @@ class ROCAUC(BinnedMetric):
       characteristic (ROC) curve".
     """
 
+    default_name = "roc_auc"
     _consequence = "its area under the ROC curve is not defined, and NaN"
-
-    def __init__(
-        self,
-        num_classes=None,
-        average="macro",
-        from_logits=False,
-        multi_label=False,
-        num_bins=None,
-        name="roc_auc",
-        dtype=None,
-    ):
-        super().__init__(num_classes, average, from_logits, multi_label, num_bins, name, dtype)
 
     def areas(self, negatives, positives):
         return areas.roc_area(negatives, positives)
