@@ -8,15 +8,16 @@ one that is gone; and the results, for all.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
 import socket
 import threading
 import time
+import uuid
 
 _NAMES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+_ORACLE, _RESULTS = "oracle.json", "results.json"
 _START_S = 300.0
 _BEAT_S = 2.0
 _SILENCE_S = 60.0
@@ -31,15 +32,18 @@ class OracleService:
     """
 
     def __init__(self, directory, cluster):
-        # Of this start of the workers: another one has other ports.
-        run = hashlib.sha256(" ".join(cluster.addresses).encode()).hexdigest()[:12]
-        self._files = pathlib.Path(directory) / "workers" / run
-        self._files.mkdir(parents=True, exist_ok=True)
+        self._common = pathlib.Path(directory) / "workers"
+        self._common.mkdir(parents=True, exist_ok=True)
+        self._files = None  # of this start of the workers: the oracle's file says where
         self._rank, self._workers = cluster.index, len(cluster.addresses)
         self._addresses = cluster.addresses
+        self._heard = {}  # rank: (its file's time, when that was seen first, whether it changed)
         self._stop = threading.Event()
 
     def __enter__(self):
+        if self._rank == 0:
+            # Before the first sign of life: what an earlier start left is then gone for all.
+            (self._common / _ORACLE).unlink(missing_ok=True)
         self._beat = threading.Thread(target=self._live, daemon=True)
         self._beat.start()
         return self
@@ -67,43 +71,53 @@ class OracleService:
                 chief = make_tuner()
                 threading.Thread(target=chief.search, kwargs={"verbose": 0}, daemon=True).start()
                 self._wait_for_server(host, port)
-        self._write("oracle.json", {"host": host, "port": port})
+        run = uuid.uuid4().hex
+        (self._common / run).mkdir()
+        _write(self._common / _ORACLE, {"host": host, "port": port, "run": run})
         return chief
 
     def find(self):
         """Waits for worker 0's oracle; returns its host and port."""
-        found = self._wait_for("oracle.json", _START_S, "has not started the oracle of the search")
+        # Its file could be one of an earlier start until worker 0 has shown that it lives.
+        self._wait_for(lambda: self._beats(0), _START_S, "has not started")
+        path = self._common / _ORACLE
+        found = self._wait_for(lambda: _read(path), _START_S, "has not started the oracle")
+        self._files = self._common / found["run"]
         return found["host"], found["port"]
 
     def done(self):
         """Tells the others that this worker runs no more trials."""
-        self._write(f"done-{self._rank}.json", {})
+        _write(self._files / f"done-{self._rank}.json", {"rank": self._rank})
 
     def wait_for_all(self):
         """Waits, on worker 0, until no worker runs trials any more."""
         for rank in range(self._workers):
-            self._wait_for(f"done-{rank}.json", None, "has not ended its trials", rank)
+            path = self._files / f"done-{rank}.json"
+            self._wait_for(lambda path=path: _read(path), None, "has not ended its trials", rank)
 
     def publish(self, results):
         """Gives all workers the results; worker 0 calls it."""
-        self._write("results.json", results)
+        _write(self._files / _RESULTS, {"results": results})
 
     def read(self):
         """Waits for the results that worker 0 publishes."""
-        return self._wait_for("results.json", None, "has not published the results")
+        path = self._files / _RESULTS
+        return self._wait_for(lambda: _read(path), None, "has not published the results")["results"]
 
-    def _wait_for(self, name, seconds, what, rank=0):
-        """The content of a file of worker `rank`, when it is there.
+    def _wait_for(self, look, seconds, what, rank=0):
+        """What `look()` returns, as soon as that is true; worker `rank` is to make it so.
 
         Raises:
-            TimeoutError: it did not come in `seconds`, or its worker shows no sign of life.
+            TimeoutError: it did not in `seconds`, or its worker shows no sign of life.
         """
         begin = time.monotonic()
         while True:
-            with contextlib.suppress(FileNotFoundError):
-                return json.loads((self._files / name).read_text())
-            waited = time.monotonic() - begin
-            silent = min(self._silence_of(rank), waited)
+            found = look()
+            if found:
+                return found
+            self._beats(rank)
+            now = time.monotonic()
+            waited, silent = now - begin, now - max(self._heard[rank][1], begin)
             if silent > _SILENCE_S or (seconds is not None and waited > seconds):
                 raise TimeoutError(
                     f"worker {rank} ({self._addresses[rank]}) {what} in {waited:.0f} s, and gave "
@@ -112,14 +126,24 @@ class OracleService:
                 )
             time.sleep(0.1)
 
-    def _silence_of(self, rank):
-        with contextlib.suppress(FileNotFoundError):
-            return time.time() - (self._files / f"alive-{rank}").stat().st_mtime
-        return float("inf")
+    def _beats(self, rank):
+        """Whether worker `rank` has given a sign of life since it was looked at first.
+
+        By changes of a file's time: clocks of machines differ.
+        """
+        try:
+            latest = (self._common / f"alive-{rank}").stat().st_mtime_ns
+        except FileNotFoundError:
+            latest = None
+        if rank not in self._heard:
+            self._heard[rank] = latest, time.monotonic(), False
+        elif latest != self._heard[rank][0]:
+            self._heard[rank] = latest, time.monotonic(), True
+        return self._heard[rank][2]
 
     def _live(self):
         while True:
-            (self._files / f"alive-{self._rank}").touch()
+            (self._common / f"alive-{self._rank}").touch()
             if self._stop.wait(_BEAT_S):
                 return
 
@@ -136,10 +160,20 @@ class OracleService:
                 )
             time.sleep(0.1)
 
-    def _write(self, name, content):
-        partial = self._files / f".{name}.{self._rank}"
-        partial.write_text(json.dumps(content))
-        partial.replace(self._files / name)
+
+def _read(path):
+    """The content of a JSON file, or None where there is none."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _write(path, content):
+    """Writes a JSON file whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(content))
+    partial.replace(path)
 
 
 @contextlib.contextmanager

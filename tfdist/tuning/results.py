@@ -22,7 +22,7 @@ class SearchResults:
 
         def order(trial):
             score = trial["score"]
-            return (score is None or math.isnan(score), sign * (score or 0.0), trial["trial"])
+            return (score is None or math.isnan(score), sign * (score or 0.0), _number(trial))
 
         self.trials = sorted(trials, key=order)
         self._load_model = load_model
@@ -74,7 +74,7 @@ class SearchResults:
             raise ImportError(
                 'Plots need matplotlib: pip install "tfdist[plots]" brings it.'
             ) from error
-        done = sorted((t for t in self.trials if t["score"] is not None), key=lambda t: t["trial"])
+        done = sorted((t for t in self.trials if t["score"] is not None), key=_number)
         names = self._names()
         figure = Figure(figsize=(3.2 * (len(names) + 1), 3.2), layout="constrained")
         first, *others = figure.subplots(1, len(names) + 1, sharey=True, squeeze=False)[0]
@@ -92,6 +92,11 @@ class SearchResults:
 
     def _names(self):
         return list(dict.fromkeys(n for trial in self.trials for n in trial["hyperparameters"]))
+
+
+def _number(trial):
+    """Sorts names of trials, which are numbers, in their order."""
+    return len(trial["trial"]), trial["trial"]
 
 
 def _short(value):

@@ -98,7 +98,7 @@ def search(
     cluster = tf_config.from_environment()
     apart = len(cluster.addresses) > 1 and not together
 
-    def make_tuner(where=directory):
+    def make_tuner(where=directory):  # reads what is there, while nobody writes
         limit = "max_epochs" if tuner == "hyperband" else "max_trials"
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it reloads
             return getattr(keras_tuner, _TUNERS[tuner])(
@@ -119,24 +119,21 @@ def search(
     if not together or cluster_info.is_chief():
         _claim(directory, facts, first=not apart or cluster.index == 0)
     if apart:
-        states = _search_apart(directory, cluster, make_tuner, run)
-    elif together:
-        states = _search_together(directory, make_tuner, run)
-    else:
-        states = _states(run(make_tuner()).oracle)
-    return _results(make_tuner, states)
+        return _results(*_search_apart(directory, cluster, make_tuner, run))
+    done = _search_together(directory, make_tuner, run) if together else run(make_tuner())
+    return _results(done, _states(done.oracle))
 
 
 def _search_apart(directory, cluster, make_tuner, run):
     with OracleService(directory, cluster) as service:
         chief = service.serve(make_tuner) if cluster.index == 0 else None
         with environment(f"tuner{cluster.index}", *service.find()):
-            run(make_tuner())
+            mine = run(make_tuner())
         service.done()
         if chief is not None:
             service.wait_for_all()
             service.publish(_states(chief.oracle))
-        return service.read()
+        return mine, service.read()
 
 
 def _search_together(directory, make_tuner, run):
@@ -144,14 +141,17 @@ def _search_together(directory, make_tuner, run):
 
     They see the same objectives to the last bit, so their oracles choose alike.
     """
-    if cluster_info.is_chief():
+    with contextlib.ExitStack() as stack:
+        mine = directory
+        if not cluster_info.is_chief():
+            mine = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            if (directory / _PROJECT).exists():
+                shutil.copytree(directory / _PROJECT, mine / _PROJECT)
         cluster_info.barrier("the trials so far are copied")
-        return _states(run(make_tuner()).oracle)
-    with tempfile.TemporaryDirectory() as mine:
-        if (directory / _PROJECT).exists():
-            shutil.copytree(directory / _PROJECT, pathlib.Path(mine) / _PROJECT)
-        cluster_info.barrier("the trials so far are copied")
-        return _states(run(make_tuner(mine)).oracle)
+        done = run(make_tuner(mine))
+    done.directory = str(directory)  # where the chief keeps the models
+    cluster_info.barrier("the trials have ended")
+    return done
 
 
 def _space(keras_tuner, build):
@@ -189,10 +189,9 @@ def _states(oracle):
     return [trial.get_state() for trial in oracle.trials.values()]
 
 
-def _results(make_tuner, states):
+def _results(tuner, states):
     from keras_tuner.engine import trial as keras_tuner_trial
 
-    tuner = make_tuner()
     objective = tuner.oracle.objective
     trials = {state["trial_id"]: keras_tuner_trial.Trial.from_state(state) for state in states}
     found = []
