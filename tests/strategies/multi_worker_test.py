@@ -287,6 +287,7 @@ def _misbehave(mode, timeout=8):
         ("fewer batches", "number of batches is 4 there and 8 on the chief"),
         ("other batch size", "batch size is 7 there and 8 on the chief"),
         ("other seed", "random seed is 2 there and 1 on the chief"),
+        ("a part of the data", "array 0 is x (64, 4) float32 with contents "),
         ("TensorFlow in use", "must be made before TensorFlow runs anything"),
         ("outside the scope", "the model was created outside the strategy's scope"),
     ],

@@ -81,7 +81,7 @@ def _disagreement(what, chief, theirs, other, addresses):
     return RuntimeError(
         f"worker {other} ({addresses[other]}) is not doing what the chief "
         f"({addresses[0]}) does, in {what}: {_difference(chief, theirs)}. All workers must run the "
-        "same program on the same data."
+        "same program with the same seeds, on the same data, of which each takes rows of its own."
     )
 
 

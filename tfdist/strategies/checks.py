@@ -12,6 +12,10 @@ import tensorflow as tf
 from tfdist.compat import coordination
 from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
+from tfdist.data.fingerprint import fingerprints
+
+_DATA = ("x", "y", "sample_weight", "validation_data")
+_OF_EPOCHS = ("number of batches", "batch size", "random seed")
 
 
 @contextlib.contextmanager
@@ -68,7 +72,7 @@ def before(method, model, arguments):
         for name in ("x", "validation_data"):
             if inspect.isroutine(arguments.get(name)):
                 arguments[name] = strategy.distribute_datasets_from_function(arguments[name])
-    strategy.next_call = {"method": method, **_facts(method, model)}
+    strategy.next_call = {"method": method, **_facts(method, model, arguments)}
     if not strategy.is_chief:
         arguments["verbose"] = 0
         if arguments.get("callbacks"):
@@ -89,9 +93,8 @@ def before_epochs(strategy, num_batches, batch_size):
     if num_batches == 0:
         raise empty_dataset()
     if strategy.next_call is not None:
-        strategy.next_call["number of batches"] = num_batches
-        strategy.next_call["batch size"] = batch_size
-        strategy.next_call["random seed"] = coordination.global_seed()
+        found = num_batches, batch_size, coordination.global_seed()
+        strategy.next_call.update(zip(_OF_EPOCHS, found))
 
 
 def empty_dataset():
@@ -152,10 +155,14 @@ def _check_made_in_scope(method, model, strategy):
                 )
 
 
-def _facts(method, model):
+def _facts(method, model, arguments):
+    """What must be the same on all workers, in the order in which a difference is named."""
     facts = {"variable": [f"{tuple(v.shape)} {v.dtype}" for v in model.variables]}
     if method == "fit" and getattr(model, "optimizer", None) is not None:
         facts["optimizer"] = _config(model.optimizer)
+    facts.update(dict.fromkeys(_OF_EPOCHS))
+    if compat_trainer.strategy_of(model).num_workers > 1:
+        facts["array"] = fingerprints({name: arguments.get(name) for name in _DATA})
     return facts
 
 
