@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# Operations that remember what they have been asked for: Python code, and
-# generators whose state is a variable.
-_WITH_MEMORY = {"PyFunc", "EagerPyFunc", "GeneratorDataset", "RngReadAndSkip", "AssignVariableOp"}
+# How operations begin that remember what they have been asked for: Python code, and
+# what writes to a variable (a generator's state, too) or to a table.
+_WITH_MEMORY = (
+    *("PyFunc", "EagerPyFunc", "GeneratorDataset"),
+    *("Rng", "Assign", "ResourceScatter", "LookupTableInsert", "LookupTableRemove"),
+)
 _CACHES = {"CacheDataset", "CacheDatasetV2"}
 
 
@@ -54,7 +57,7 @@ def traits(dataset):
             graph = function.function.graph.as_graph_def()
             inner = [node for one in graph.library.function for node in one.node_def]
             for node in [*graph.node, *inner]:
-                with_memory = with_memory or node.op in _WITH_MEMORY
+                with_memory = with_memory or node.op.startswith(_WITH_MEMORY)
                 if "seed" in node.attr and "seed2" in node.attr:
                     seeds.append((node.attr["seed"].i, node.attr["seed2"].i))
     return Traits(unordered, seeds, with_memory)
