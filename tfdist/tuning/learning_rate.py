@@ -34,7 +34,7 @@ class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
     ```python
     with strategy.scope():
         rate = tfdist.tuning.ScaledLearningRate(0.1, warmup_steps=500)
-        model.compile(keras.optimizers.SGD(rate, momentum=0.9), ...)
+        model.compile(keras.optimizers.SGD(rate, momentum=0.9), "mse")
     model.fit(x, y, batch_size=64 * strategy.num_replicas_in_sync)
     ```
 

@@ -32,7 +32,7 @@ class SearchResults:
         return dict(self.trials[0]["hyperparameters"])
 
     def best_model(self):
-        """The model of the best trial, with the weights of its best epoch."""
+        """The model of the best trial: the weights of its best epoch, a new optimizer."""
         return self._load_model(self.trials[0]["trial"])
 
     def to_json(self, path=None):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+import warnings
 
 import keras
 
@@ -35,7 +36,8 @@ def search(
 
     ```python
     def build(hp):
-        model = keras.Sequential([keras.layers.Dense(hp.Int("units", 16, 128, step=16)), ...])
+        units = hp.Int("units", 16, 128, step=16)
+        model = keras.Sequential([keras.layers.Dense(units, "relu"), keras.layers.Dense(1)])
         rate = hp.Float("rate", 1e-4, 1e-1, sampling="log")
         model.compile(keras.optimizers.Adam(rate), "mse")
         return model
@@ -215,5 +217,12 @@ def _results(tuner, states):
         objective.name,
         objective.direction,
         found,
-        lambda name: tuner.load_model(trials[name]),
+        lambda name: _load(tuner, trials[name]),
     )
+
+
+def _load(tuner, trial):
+    with warnings.catch_warnings():
+        # KerasTuner loads weights into a new model, whose optimizer has no slots yet.
+        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        return tuner.load_model(trial)
