@@ -11,6 +11,7 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import tfdist
 
@@ -64,6 +65,9 @@ if mode == "evaluates alone":
 batch_size = 8
 if other and mode == "other batch size":
     x, y, batch_size = x[:56], y[:56], 7  # as many batches
+if mode == "a shard of its own":
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).shard(2, tfdist.rank())
+    model.fit(dataset.batch(8), verbose=0, callbacks=[Misbehave()])
 callbacks = [Misbehave()]
 if sys.argv[2:] == ["LocalSGD"]:
     callbacks.append(tfdist.callbacks.LocalSGD(period=1000))

@@ -17,6 +17,14 @@ def test_the_names_exist():
     mapped = rows().map(lambda x: x, num_parallel_calls=2, deterministic=False)
     require(mapped, "_deterministic")
     require(mapped._functions()[0], "function")
+    require(rows(), "_tensors")
+    require(rows().shard(2, 1), "_num_shards", "_index")
+    require(rows().take(2), "_count")
+    require(rows().batch(2), "_batch_size")
+    require(rows().batch(2, num_parallel_calls=2), "_batch_size")
+    require(tf.data.Dataset.range(3), "_start", "_stop", "_step")
+    require(tf.data.TFRecordDataset("/a"), "_filenames")
+    require(tf.data.TextLineDataset("/a"), "_filenames")
 
 
 def test_a_plain_pipeline_has_no_traits():

@@ -60,6 +60,47 @@ def test_an_array_without_rows():
     assert one(MANY[:0]) == "x (0, 3) float64 with contents 00000000"
 
 
-def test_what_is_no_array_has_no_line():
-    others = [tf.data.Dataset.range(3), iter([1]), 3, np.float32(3), None]
-    assert fingerprints({"x": [*others, tf.ragged.constant([[1], [2, 3]])]}) == []
+def test_what_is_neither_array_nor_dataset_has_no_line():
+    others = [iter([1]), 3, np.float32(3), None, tf.ragged.constant([[1], [2, 3]])]
+    assert fingerprints({"x": others}) == []
+
+
+def slices(array=MANY, shard=0, seed=3, batch=8):
+    dataset = tf.data.Dataset.from_tensor_slices({"a": array, "b": array[:, 0]})
+    return dataset.shard(2, shard).shuffle(10, seed=seed).map(lambda x: x["a"]).batch(batch)
+
+
+def test_a_dataset_is_what_it_was_made_with():
+    tf.random.set_seed(1)
+    assert fingerprints({"x": slices()}) == [
+        "x BatchDataset.batch_size 8",
+        "x ShuffleDataset.seed 1",
+        "x ShuffleDataset.seed2 3",
+        "x ShardDataset.num_shards 2",
+        "x ShardDataset.index 0",
+        f"x TensorSliceDataset.tensors{one(MANY)[1:]}",
+        f"x TensorSliceDataset.tensors{one(MANY[:, 0])[1:]}",
+    ]
+
+
+@pytest.mark.parametrize("other", [{"array": MANY + 1}, {"shard": 1}, {"seed": 4}, {"batch": 9}])
+def test_other_datasets_have_other_lines(other):
+    lines = [fingerprints({"x": slices(**made)}) for made in ({}, {}, other)]
+    assert lines[0] == lines[1] != lines[2]
+    assert len(lines[0]) == len(lines[2])
+
+
+@pytest.mark.parametrize("make", [tf.data.TextLineDataset, tf.data.TFRecordDataset])
+def test_files_are_known_by_their_names_and_not_by_their_directories(make):
+    here, there, other = (
+        fingerprints({"x": make([f"{place}/1.txt", f"{place}/{last}.txt"])})
+        for place, last in (("/a", 2), ("/b", 2), ("/a", 3))
+    )
+    assert here == there != other
+
+
+@pytest.mark.parametrize("policy", ["FILE", "HINT", "OFF"])
+def test_a_dataset_of_each_workers_own_has_no_line(policy):
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy[policy]
+    assert fingerprints({"x": slices().with_options(options)}) == []

@@ -1,9 +1,11 @@
-"""What in a `tf.data` pipeline is random, unordered or has a memory.
+"""What in a `tf.data` pipeline is random, unordered or has a memory, and what it reads.
 
 Needs: `Dataset._inputs`, `Dataset._functions` with the `.function` of each,
-`_deterministic` of parallel datasets, `_seed` and `_seed2` of shuffles.
+`_deterministic` of parallel datasets, `_seed` and `_seed2` of shuffles; and the
+attributes of `_ARGUMENTS`, each where it is there.
 Why: a pipeline can be walked through again if its seeds are the same and its
-order is fixed, and its public interface tells neither.
+order is fixed, and workers read the same if theirs are made of the same; its
+public interface tells nothing of it.
 """
 
 from typing import NamedTuple
@@ -15,6 +17,11 @@ import tensorflow as tf
 _WITH_MEMORY = (
     *("PyFunc", "EagerPyFunc", "GeneratorDataset"),
     *("Rng", "Assign", "ResourceScatter", "LookupTableInsert", "LookupTableRemove"),
+)
+# What decides which examples a part gives, and in which order.
+_ARGUMENTS = (
+    *("_tensors", "_filenames", "_start", "_stop", "_step", "_num_shards", "_index"),
+    *("_seed", "_seed2", "_count", "_batch_size"),
 )
 _CACHES = {"CacheDataset", "CacheDatasetV2"}
 
@@ -61,6 +68,28 @@ def traits(dataset):
                 if "seed" in node.attr and "seed2" in node.attr:
                     seeds.append((node.attr["seed"].i, node.attr["seed2"].i))
     return Traits(unordered, seeds, with_memory)
+
+
+def arguments(dataset):
+    """What the parts of a `tf.data.Dataset` were made with, as far as they say.
+
+    Args:
+        dataset: the dataset; functions that it maps are not looked into.
+
+    Returns:
+        A list of `(name, eager tensor)`, such as `("ShardDataset.index", ...)`; the same
+        names in the same order for datasets that are made alike.
+    """
+    found = []
+    for part in _parts(dataset):
+        for attribute in _ARGUMENTS:
+            name = f"{type(part).__name__.strip('_')}.{attribute.strip('_')}"
+            for value in tf.nest.flatten(getattr(part, attribute, None)):
+                if isinstance(value, tf.data.Dataset):
+                    found += [(name, tensor) for _, tensor in arguments(value)]
+                elif isinstance(value, tf.Tensor) and value.dtype != tf.variant:
+                    found.append((name, value))
+    return found
 
 
 def _parts(dataset):

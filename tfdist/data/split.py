@@ -49,6 +49,17 @@ def split_sizes(examples, num_replicas):
     return examples // num_replicas + tf.cast(replicas < examples % num_replicas, tf.int64)
 
 
+def is_dealt_out(dataset):
+    """Whether replicas get their rows of each global batch of `dataset`, the same on all workers.
+
+    Not where the user has set the auto-shard policy to FILE, HINT or OFF: then
+    TensorFlow shards, or nobody, and the examples of a step are what each worker reads.
+    """
+    policies = tf.data.experimental.AutoShardPolicy
+    policy = dataset.options().experimental_distribute.auto_shard_policy
+    return policy not in (policies.FILE, policies.HINT, policies.OFF)
+
+
 def split_global_batches(
     dataset, num_replicas, first_replica, num_local_replicas, as_global_batches=False
 ):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfdist import compat
 from tfdist.compat import active_step, autograph, inputs, variables
 from tfdist.compat import strategy as engine
-from tfdist.data.split import split_global_batches
+from tfdist.data.split import is_dealt_out, split_global_batches
 from tfdist.strategies import keras_functions
 from tfdist.sync.communicator import ReplicaCommunicator
 from tfdist.sync.step import Step
@@ -130,9 +130,7 @@ class KerasStrategy:
         HINT or OFF, TensorFlow's own sharding is used and the examples of a step
         are whatever each worker reads.
         """
-        policies = tf.data.experimental.AutoShardPolicy
-        policy = dataset.options().experimental_distribute.auto_shard_policy
-        if options is not None or policy in (policies.FILE, policies.HINT, policies.OFF):
+        if options is not None or not is_dealt_out(dataset):
             return super().experimental_distribute_dataset(dataset, options)
         local = split_global_batches(
             dataset,

@@ -162,7 +162,7 @@ def _facts(method, model, arguments):
         facts["optimizer"] = _config(model.optimizer)
     facts.update(dict.fromkeys(_OF_EPOCHS))
     if compat_trainer.strategy_of(model).num_workers > 1:
-        facts["array"] = fingerprints({name: arguments.get(name) for name in _DATA})
+        facts["data"] = fingerprints({name: arguments.get(name) for name in _DATA})
     return facts
 
 
