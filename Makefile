@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
+# Three at a time on two cores: much of a test with several workers is waiting.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 
 .PHONY: train test test-all lint equalities matrix setup clean
 
@@ -11,10 +13,10 @@ train: setup  ## Trains MNIST on two workers of this machine.
 	$(BIN)/tfdist run -n $(WORKERS) examples/mnist.py
 
 test: setup lint  ## Runs the tests, but for those that take minutes each.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-all: setup lint  ## Runs all tests.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
+	$(PYTEST) -m ""
 
 lint: setup
 	$(BIN)/ruff check .

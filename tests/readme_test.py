@@ -76,5 +76,5 @@ def test_search(names, tmp_path):
         return model
 
     found = run({**names, "build": build, "validation": (X, names["y"])}, "tuning.search")
-    assert len(found["results"].trials) == 20
+    assert len(found["results"].trials) == 10
     assert (tmp_path / "trials.png").exists()

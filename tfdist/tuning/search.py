@@ -43,7 +43,7 @@ def search(
         return model
 
     results = tfdist.tuning.search(
-        build, x, y, validation_data=(x_validation, y_validation), epochs=5, max_trials=20
+        build, x, y, validation_data=(x_validation, y_validation), epochs=5, max_trials=10
     )
     print(results)
     model = results.best_model()
