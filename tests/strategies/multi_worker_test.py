@@ -279,16 +279,40 @@ def _misbehave(mode, timeout=8):
         return code, program.out, program.err
 
 
+@pytest.fixture(scope="module")
+def disagreements():
+    """What two workers print that disagree again and again; they are started once."""
+    with Programs() as programs:
+        program = programs.run(
+            *("-n", "2", WORKER.with_name("disagreeing_worker.py")),
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": "60"},
+        )
+        assert program.wait(120) == 0, program.err
+        return program.out
+
+
 @pytest.mark.parametrize(
-    ("mode", "message"),
+    ("what", "message"),
     [
         ("other model", "variable 0 is (4, 5) float32 there and (4, 3) float32 on the chief"),
         ("other learning rate", "optimizer is "),
         ("fewer batches", "number of batches is 4 there and 8 on the chief"),
         ("other batch size", "batch size is 7 there and 8 on the chief"),
-        ("other seed", "random seed is 2 there and 1 on the chief"),
-        ("a part of the data", "data 0 is x (64, 4) float32 with contents "),
+        ("other data", "data 0 is x (64, 4) float32 with contents "),
         ("a shard of its own", "x ShardDataset.index 1 there and x ShardDataset.index 0 on"),
+    ],
+)
+def test_all_workers_say_how_they_disagree_before_any_work(disagreements, what, message):
+    for rank in range(2):
+        (said,) = re.findall(rf"^\[worker {rank}\] {what}: (.*)$", disagreements, re.MULTILINE)
+        assert message in said
+    assert "a step was made" not in disagreements
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("other seed", "random seed is 2 there and 1 on the chief"),
         ("TensorFlow in use", "must be made before TensorFlow runs anything"),
         ("outside the scope", "the model was created outside the strategy's scope"),
     ],
