@@ -1,15 +1,18 @@
 """Prints how far N replicas' numbers are from those of one process.
 
-    python benchmarks/equalities.py [--float float64 float32] [--no-stock]
+    python benchmarks/equalities.py [--float float64 float32] [--no-stock] [--jobs 1]
 
 Each case of `tests/equality_cases.py` is trained for 30 steps in one process and
 on several replicas, under tfdist and under stock `tf.distribute`. A cell is the
 largest difference of any weight, as a fraction of its tensor's norm; "bits" says
 whether all workers ended with identical ones. Appends one JSON line a row to
 `benchmarks/results/equalities.jsonl`.
+
+With `TFDIST_TEST_DEVICE=GPU` all of them train on parts of the first GPU.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -22,7 +25,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = ROOT / "tests" / "equality_worker.py"
-# column title: (strategy, workers, logical CPUs of each)
+# column title: (strategy, workers, logical devices of each)
 TFDIST = {
     "Mirrored x2": ("mirrored", 1, 2),
     "2 workers": ("multi", 2, 1),
@@ -34,10 +37,10 @@ STOCK = {
 }
 
 
-def run(strategy, workers, logical_cpus, floats, directory, timeout=1500):
+def run(strategy, workers, logical_devices, floats, directory, timeout=1500):
     """Returns each worker's results, `{(case, float): {name: array} or an error}`."""
-    out = pathlib.Path(directory) / f"{strategy}-{workers}x{logical_cpus}"
-    command = [sys.executable, WORKER, strategy, str(logical_cpus), out, *floats]
+    out = pathlib.Path(directory) / f"{strategy}-{workers}x{logical_devices}"
+    command = [sys.executable, WORKER, strategy, str(logical_devices), out, *floats]
     if workers > 1:
         command = [sys.executable, "-m", "tfdist.cli", "run", "-n", str(workers), *command[1:]]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -67,14 +70,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--float", nargs="+", default=["float64", "float32"], dest="floats")
     parser.add_argument("--no-stock", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1, help="columns trained at once")
     args = parser.parse_args()
     columns = TFDIST if args.no_stock else {**TFDIST, **STOCK}
-    with tempfile.TemporaryDirectory() as directory:
-        (one_process,) = run("none", 1, 1, args.floats, directory)
-        results = {}
-        for title, (strategy, workers, cpus) in columns.items():
-            print(f"running: {title}", file=sys.stderr)
-            results[title] = run(strategy, workers, cpus, args.floats, directory)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        concurrent.futures.ThreadPoolExecutor(args.jobs) as pool,
+    ):
+        found = {
+            title: pool.submit(run, *where, args.floats, directory)
+            for title, where in {"one process": ("none", 1, 1), **columns}.items()
+        }
+        (one_process,) = found.pop("one process").result()
+        results = {title: column.result() for title, column in found.items()}
 
     log = ROOT / "benchmarks" / "results" / "equalities.jsonl"
     log.parent.mkdir(exist_ok=True)

@@ -21,9 +21,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A collective that a broken step leaves hanging would outlast the test's deadline.
 os.environ.setdefault("TFDIST_TIMEOUT", "60")
 
-CPUS = 2
-
-
 # Minutes each: begun first, so that no process is left alone with one of them at the end.
 LONG = (
     *("features_test", "equality_test", "checkpoint_test", "multi_worker_test", "search_test"),
@@ -38,16 +35,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Splits the CPU in two where a collected test needs TensorFlow, before anything runs.
+    """Splits the device in two where a collected test needs TensorFlow, before anything runs.
 
     So a test module that uses TensorFlow imports it at its top, and runs nothing there.
     """
-    tf = sys.modules.get("tensorflow")
-    if tf is not None:
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * CPUS
-        )
+    if "tensorflow" in sys.modules:
+        import devices
+
+        devices.split()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Trains equality cases in this process and saves what came out; run by the tests.
 
-Usage: equality_worker.py STRATEGY LOGICAL_CPUS OUT FLOATX ... [+FLOATX CASE ...]
+Usage: equality_worker.py STRATEGY LOGICAL_DEVICES OUT FLOATX ... [+FLOATX CASE ...]
 
 STRATEGY is none, mirrored, multi, stock_mirrored or stock_multi. Trains all
 cases for each FLOATX, and the named ones for a +FLOATX.
@@ -14,30 +14,28 @@ import traceback
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import devices
 import tensorflow as tf
 
 
-def make_strategy(name, logical_cpus):
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus
-    )
-    devices = [f"CPU:{i}" for i in range(logical_cpus)]
+def make_strategy(name, logical_devices):
+    devices.split(logical_devices)
+    mine = devices.PAIR[:logical_devices]
     if name == "none":
         return None
     if name == "stock_mirrored":
-        return tf.distribute.MirroredStrategy(devices)
+        return tf.distribute.MirroredStrategy(mine)
     if name == "stock_multi":
         return tf.distribute.MultiWorkerMirroredStrategy()
     import tfdist
 
     if name == "mirrored":
-        return tfdist.MirroredStrategy(devices)
+        return tfdist.MirroredStrategy(mine)
     return tfdist.MultiWorkerMirroredStrategy()
 
 
-def main(strategy_name, logical_cpus, out, *trainings):
-    strategy = make_strategy(strategy_name, int(logical_cpus))
+def main(strategy_name, logical_devices, out, *trainings):
+    strategy = make_strategy(strategy_name, int(logical_devices))
     import equality_cases
 
     to_train, floatx = [], None

@@ -1,6 +1,6 @@
 """Tries features in this process and saves what came out, one after the other.
 
-Usage: feature_worker.py STRATEGY LOGICAL_CPUS OUT [FEATURE ...], as `equality_worker.py`.
+Usage: feature_worker.py STRATEGY LOGICAL_DEVICES OUT [FEATURE ...], as `equality_worker.py`.
 Appends `(feature, numbers or an error)` to OUT.INDEX as soon as it is known, so that
 whoever started this sees which one never ends; `feature_results.read` reads it.
 """
@@ -17,8 +17,8 @@ import tensorflow as tf
 from equality_worker import make_strategy
 
 
-def main(strategy_name, logical_cpus, out, *names):
-    strategy = make_strategy(strategy_name, int(logical_cpus))
+def main(strategy_name, logical_devices, out, *names):
+    strategy = make_strategy(strategy_name, int(logical_devices))
     import feature_cases
 
     config = json.loads(os.environ.get("TF_CONFIG", "{}"))

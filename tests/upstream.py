@@ -2,6 +2,7 @@
 
 import inspect
 
+import devices
 import keras
 import tensorflow as tf
 
@@ -33,4 +34,4 @@ def two_cpus():
     """A `tfdist.MirroredStrategy` of two replicas."""
     import tfdist
 
-    return tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    return tfdist.MirroredStrategy(devices.PAIR)

@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def test_its_config():
 
 @pytest.mark.parametrize("strategy", [None, "mirrored"])
 def test_it_needs_parameter_servers(strategy):
-    scope = tfdist.MirroredStrategy(["CPU:0", "CPU:1"]).scope() if strategy else None
+    scope = tfdist.MirroredStrategy(devices.PAIR).scope() if strategy else None
     with scope or keras.device("cpu:0"):
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")

@@ -1,6 +1,7 @@
 """What `Checkpoint` refuses before any work: other trainings, data that cannot be read again."""
 
 import checkpoint_cases as cases
+import devices
 import pytest
 import tensorflow as tf
 from checkpoint_cases import X, Y, batches_read_once, names
@@ -87,6 +88,6 @@ def test_two_checkpoints_in_one_fit_are_refused(tmp_path):
 
 
 def test_a_stock_strategy_is_refused(tmp_path):
-    model = cases.make_model(tf.distribute.MirroredStrategy(["CPU:0"]))
+    model = cases.make_model(tf.distribute.MirroredStrategy(devices.PAIR[:1]))
     with pytest.raises(ValueError, match=r"Use `tfdist.MirroredStrategy`"):
         model.fit(X, Y, verbose=0, callbacks=[tfdist.callbacks.Checkpoint(tmp_path)])

@@ -1,5 +1,6 @@
 """What a `fit` with a gradient-sync callback leaves behind, also where it has raised."""
 
+import devices
 import keras
 import numpy as np
 import plain_replicas
@@ -104,7 +105,7 @@ def test_a_callback_that_is_used_again_begins_anew():
 def test_a_single_replica_warns_once_and_trains_plainly():
     import tfdist
 
-    one, plain = (training().make(tfdist.MirroredStrategy(["CPU:0"])) for _ in range(2))
+    one, plain = (training().make(tfdist.MirroredStrategy(devices.PAIR[:1])) for _ in range(2))
     with pytest.warns(UserWarning, match="`DiLoCo`.*on a single replica.*training is plain"):
         history = fit(one, DiLoCo(3), epochs=1)
     assert history == fit(plain, epochs=1)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 
+import devices
 import keras
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import tensorflow as tf
 import tfdist
 from tfdist.callbacks import DiLoCo, LocalSGD, PartialSync, SyncSGD
 
-DEVICES = ["CPU:0", "CPU:1"]
+DEVICES = devices.PAIR
 WORKER = pathlib.Path(cases.__file__).with_name("sync_worker.py")
 DEADLINE_S = 240
 
@@ -271,7 +272,7 @@ def test_a_strategy_of_tf_distribute_is_refused():
 
 @pytest.mark.parametrize("strategy", [None, "one replica"])
 def test_with_nobody_to_agree_with_it_warns_once_and_trains(strategy):
-    strategy = strategy and tfdist.MirroredStrategy(["CPU:0"])
+    strategy = strategy and tfdist.MirroredStrategy(devices.PAIR[:1])
     where = "on a single replica" if strategy else "without a strategy"
     model = sgd_model(strategy)
     with warnings.catch_warnings(record=True) as caught:

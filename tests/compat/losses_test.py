@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_the_weighed_losses_sum_to_that_of_one_process(rank, weight, mask, reduc
 
 def test_scaling_for_distribution_is_left_to_the_step():
     loss = tf.constant(3.0)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tf.distribute.MirroredStrategy(devices.PAIR)
     with strategy.scope():
         assert float(loss_module.scale_loss_for_distribution(loss)) == 1.5
         assert float(loss_module.unscale_loss_for_distribution(loss)) == 6.0

@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import tensorflow as tf
@@ -37,7 +38,7 @@ def test_upstream():
 
 
 def test_what_is_changed_is_the_strategys_own():
-    stock = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    stock = tf.distribute.MirroredStrategy(devices.PAIR)
     mine = two_cpus()
     assert stock.extended._use_merge_call() and not mine.extended._use_merge_call()
     for name in ("_create_variable", "_replica_ctx_all_reduce"):
@@ -48,7 +49,7 @@ def test_new_variables_and_collectives_are_told():
     class Told(tf.distribute.MirroredStrategy):
         pass
 
-    strategy = Told(["CPU:0", "CPU:1"])
+    strategy = Told(devices.PAIR)
     engine.number_collectives_apart(strategy)
     variables, collectives = [], []
     engine.adopt(strategy, variables.append, lambda: collectives.append(1))
@@ -81,7 +82,7 @@ def test_a_cross_device_ops_of_the_users_is_used():
             Counting.used += 1
             return super().reduce_implementation(*args, **kwargs)
 
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=Counting())
+    strategy = tfdist.MirroredStrategy(devices.PAIR, cross_device_ops=Counting())
 
     @tf.function
     def step():
@@ -123,5 +124,5 @@ def test_kinds_of_variables():
     assert engine.is_sync_on_read(on_read.value)
     assert not engine.is_sync_on_read(mirrored.value)
     assert not engine.is_sync_on_read(tf.constant(1.0))
-    assert [c.device[-5:] for c in engine.local_components(mirrored.value)] == ["CPU:0", "CPU:1"]
+    assert [c.device[-5:] for c in engine.local_components(mirrored.value)] == devices.PAIR
     assert engine.local_components(outside.value) == (outside.value,)

@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 
+import devices
 import keras
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_whose_model_and_optimizer():
     assert trainer.strategy_of(mine) is strategy
     assert trainer.optimizer_strategy(mine.optimizer) is strategy
     assert trainer.strategy_of(small()) is None
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    with tf.distribute.MirroredStrategy(devices.PAIR[:1]).scope():
         assert trainer.strategy_of(small()) is None
 
 

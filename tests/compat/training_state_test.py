@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import tensorflow as tf
@@ -34,4 +35,4 @@ def test_the_state_behind_unseeded_random_numbers():
 
 def test_which_strategy_is_none():
     assert training_state.is_single_device(tf.distribute.get_strategy())
-    assert not training_state.is_single_device(tf.distribute.MirroredStrategy(["CPU:0"]))
+    assert not training_state.is_single_device(tf.distribute.MirroredStrategy(devices.PAIR[:1]))

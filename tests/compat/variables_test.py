@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_aggregations_without_a_strategy_are_the_originals(aggregation):
     variable = keras.Variable(1.0)
     stock = original(Variable._map_aggregation)(variable, aggregation)
     assert variable._map_aggregation(aggregation) == stock
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    with tf.distribute.MirroredStrategy(devices.PAIR[:1]).scope():
         assert variable._map_aggregation(aggregation) == stock
     with two_cpus().scope():
         mine = variable._map_aggregation(aggregation)

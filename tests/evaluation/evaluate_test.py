@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_a_keras_model_of_logits(model, make):
 
 def test_under_mirrored_replicas():
     keras.utils.set_random_seed(1)
-    with tfdist.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with tfdist.MirroredStrategy(devices.PAIR).scope():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
         model.compile("sgd", "binary_crossentropy")
     report = evaluated(model, (X, Y), batch_size=7)

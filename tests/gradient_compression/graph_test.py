@@ -1,6 +1,7 @@
 """Every compressor in one graph of two replicas, with TensorFlow's own collectives."""
 
 import compression_cases as cases
+import devices
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,7 +60,7 @@ def initial_states(compressor, strategy):
 
 @pytest.mark.parametrize("compressor", COMPRESSORS, ids=lambda c: type(c).__name__)
 def test_replicas_of_one_graph_equal_simulated_ones(compressor):
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     structure = compressor.init(cases.variables())
     constants = list(zip(*(cases.gradients_of(cases.start(), replica) for replica in range(N))))
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import counted_cases
+import devices
 import keras
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_one_device(kind, compile):
 
 @pytest.mark.parametrize("kind", DATA)
 def test_two_replicas(kind):
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     # Tracing takes the time: `fit` is for one kind of each shape.
     found = counted_cases.logs(kind, strategy, fit=kind in ("multi_class", "tags"))
     counted_cases.check(kind, found)

@@ -1,5 +1,6 @@
 """The same numbers on one device, two replicas, two workers and parameter servers."""
 
+import devices
 import metric_cases
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_one_device(kind, compile):
 
 @pytest.mark.parametrize("kind", metric_cases.DATA)
 def test_mirrored(kind):
-    check(kind, metric_cases.logs(kind, tfdist.MirroredStrategy(["CPU:0", "CPU:1"])))
+    check(kind, metric_cases.logs(kind, tfdist.MirroredStrategy(devices.PAIR)))
 
 
 @pytest.mark.timeout(200)

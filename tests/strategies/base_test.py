@@ -2,6 +2,7 @@
 
 import inspect
 
+import devices
 import keras
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ class Stock(tf.distribute.MirroredStrategy):
 
 @pytest.fixture(scope="module")
 def stock():
-    return Stock(["CPU:0", "CPU:1"])
+    return Stock(devices.PAIR)
 
 
 def test_public_methods_take_what_tf_distributes_take():
@@ -117,7 +118,7 @@ def test_replicas_know_their_index():
     strategy = two_cpus()
     ids = strategy.run(lambda: strategy.replica_id())
     assert [int(i) for i in strategy.experimental_local_results(ids)] == [0, 1]
-    assert tfdist.MirroredStrategy(["CPU:0"]).replica_id() is None
+    assert tfdist.MirroredStrategy(devices.PAIR[:1]).replica_id() is None
 
 
 def test_run_passes_arguments_and_results():
@@ -211,7 +212,7 @@ def test_rows_are_gathered_in_the_order_of_replicas():
         lambda context: tf.range(2 + context.replica_id_in_sync_group)
     )
     assert strategy.gather_in_order(value).numpy().tolist() == [0, 1, 0, 1, 2]
-    single = tfdist.MirroredStrategy(["CPU:0"])
+    single = tfdist.MirroredStrategy(devices.PAIR[:1])
     assert single.gather_in_order(tf.constant([4, 5])).numpy().tolist() == [4, 5]
 
 

@@ -1,5 +1,6 @@
 import inspect
 
+import devices
 import keras
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 import tfdist
 
-DEVICES = ["CPU:0", "CPU:1"]
+DEVICES = devices.PAIR
 
 
 def test_it_is_a_tf_distribute_strategy():

@@ -1,5 +1,6 @@
 """Sums over the replicas of one process, and what a single replica sends."""
 
+import devices
 import numpy as np
 import tensorflow as tf
 
@@ -34,7 +35,7 @@ def constants(replica_id, function):
 
 
 def test_all_reduce_sums_every_dtype_on_all_replicas():
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
 
     @tf.function
     def step():
@@ -55,7 +56,7 @@ def test_all_reduce_sums_every_dtype_on_all_replicas():
 
 
 def test_all_reduce_sums_indexed_slices_beside_tensors():
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
 
     def rows(replica):
         values = np.arange(6, dtype="float32").reshape(2, 3) + 10 * replica
@@ -83,7 +84,7 @@ def test_all_reduce_sums_indexed_slices_beside_tensors():
 
 
 def test_a_step_may_communicate_many_times():
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
 
     @tf.function
     def step():

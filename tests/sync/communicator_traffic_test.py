@@ -1,5 +1,6 @@
 """The bytes and seconds that a communicator counts."""
 
+import devices
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +11,7 @@ from tfdist.sync.communicator import Traffic
 
 def counted(program):
     """What `program(communicator)` sends, by a `Traffic`: bytes and seconds of each replica."""
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     with strategy.scope():
         counters = [
             tf.Variable(

@@ -3,6 +3,7 @@
 import time
 
 import collectives
+import devices
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +15,7 @@ from tfdist.sync.communicator import ReplicaCommunicator
 
 def on_mirrored(program, strategy=None):
     """Calls `program(communicator)` in one graph of two replicas; a list by replica."""
-    strategy = strategy or tfdist.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = strategy or tfdist.MirroredStrategy(devices.PAIR)
 
     def step():
         return strategy.run(lambda: program(strategy.communicator()))
@@ -27,7 +28,7 @@ def on_mirrored(program, strategy=None):
 def on_cross_device_ops(program):
     # The user's own: there is no gather, so that it is a sum.
     ops = tf.distribute.ReductionToOneDevice()
-    return on_mirrored(program, tfdist.MirroredStrategy(["CPU:0", "CPU:1"], ops))
+    return on_mirrored(program, tfdist.MirroredStrategy(devices.PAIR, ops))
 
 
 def on_ring(program, size=2, graph=True):

@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def test_a_schedule_is_scaled():
 
 def test_it_reads_the_replicas_in_scope():
     assert ScaledLearningRate(0.1).factor == 1.0
-    with tfdist.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with tfdist.MirroredStrategy(devices.PAIR).scope():
         assert ScaledLearningRate(0.1).factor == 2.0
         assert ScaledLearningRate(0.1, replicas=8).factor == 8.0
 
@@ -46,13 +47,13 @@ def test_twice_the_batch_at_twice_the_rate_is_two_small_steps_where_gradients_ar
         return model.get_weights()[0].item()
 
     one = trained(tf.distribute.get_strategy(), 0.01, 2)
-    two = trained(tfdist.MirroredStrategy(["CPU:0", "CPU:1"]), 0.01, 4)
+    two = trained(tfdist.MirroredStrategy(devices.PAIR), 0.01, 4)
     assert one == pytest.approx(two, rel=1e-6) == pytest.approx(-0.01 * 18, rel=1e-6)
 
 
 def test_a_saved_model_has_the_rate_of_where_it_is_loaded(tmp_path):
     base = keras.optimizers.schedules.CosineDecay(0.1, 40)
-    with tfdist.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with tfdist.MirroredStrategy(devices.PAIR).scope():
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(ScaledLearningRate(base, "sqrt", 3)), "mse")
     model.save(tmp_path / "model.keras")

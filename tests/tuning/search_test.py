@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import devices
 import keras
 import numpy as np
 import programs
@@ -40,7 +41,7 @@ def no_cluster(monkeypatch):
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("tuner", ["random", "bayesian"])
 def test_one_worker(tuner, mirrored, tmp_path):
-    strategy = tfdist.MirroredStrategy(["CPU:0", "CPU:1"]) if mirrored else None
+    strategy = tfdist.MirroredStrategy(devices.PAIR) if mirrored else None
     options = {"tuner": tuner, "strategy": strategy, "directory": tmp_path, "max_trials": 3}
     results = tfdist.tuning.search(always_right, X, Y, **options, **DATA)
     scores = [trial["score"] for trial in results.trials]

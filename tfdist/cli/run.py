@@ -66,6 +66,7 @@ def main(arguments):
             rendezvous=rendezvous,
             rendezvous_timeout=given.rendezvous_timeout,
             bind_cores=given.bind_cores,
+            bind_gpus=given.bind_gpus,
             parameter_servers=given.ps,
         )
     )
@@ -117,6 +118,13 @@ def _parser():
             default=True,
             help="give each worker its own part of this machine's cores (default), or let all "
             "workers share all cores",
+        ),
+        add(
+            "--bind-gpus",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="give each worker its own part of this machine's GPUs (default), or let all "
+            "workers see all GPUs",
         ),
         add(
             "--nnodes",

@@ -16,6 +16,7 @@ from tfdist.cluster.environment import (
     worker_environment,
 )
 from tfdist.cluster.gang import SETTLE_S, Gang, WorkerCommand, culprit, how_it_failed
+from tfdist.cluster.gpus import gpu_environments
 from tfdist.cluster.inbox import take
 from tfdist.cluster.output import Screen
 from tfdist.cluster.ports import holds_while_listening, reserve_ports
@@ -168,6 +169,7 @@ def _commands(directory, workers, parameter_servers, ports):
     program = [sys.executable, "-P", function_worker.__file__, str(directory)]
     others = len(cluster) - workers
     parts = [None] * others + divide_cores(usable_cores(), workers)
+    gpus = gpu_environments(workers, others)
     if not holds_while_listening:
         ports.close()
     return [
@@ -176,7 +178,8 @@ def _commands(directory, workers, parameter_servers, ports):
             argv=[*program, str(rank)],
             environment=worker_environment(
                 cluster, 0, rank, workers, parameter_servers=parameter_servers
-            ),
+            )
+            | gpus[rank],
             cores=parts[rank],
             name=name_of(rank, parameter_servers),
         )

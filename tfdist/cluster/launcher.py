@@ -23,6 +23,7 @@ from tfdist.cluster.environment import (
     worker_environment,
 )
 from tfdist.cluster.gang import Gang, WorkerCommand, how_it_failed
+from tfdist.cluster.gpus import gpu_environments, remark
 from tfdist.cluster.inbox import take
 from tfdist.cluster.meeting import meet
 from tfdist.cluster.output import Screen
@@ -48,6 +49,7 @@ class RunOptions:
         rendezvous: (host, port) where node 0 listens; needed for nnodes > 1.
         rendezvous_timeout: Seconds for all machines to come.
         bind_cores: Whether to divide this machine's cores among its workers.
+        bind_gpus: Whether to divide this machine's GPUs among its workers.
     """
 
     argv: list
@@ -59,6 +61,7 @@ class RunOptions:
     rendezvous: tuple | None = None
     rendezvous_timeout: float = 300.0
     bind_cores: bool = True
+    bind_gpus: bool = True
     parameter_servers: int = 0
 
     @property
@@ -220,7 +223,13 @@ class _Launcher:
         if not options.bind_cores:
             cores = [None] * options.workers
         # The coordinator and parameter servers share all cores.
-        cores = [None] * (options.processes - options.workers) + cores
+        others = options.processes - options.workers
+        cores = [None] * others + cores
+        gpus = [{}] * options.processes
+        if options.bind_gpus:
+            gpus = gpu_environments(options.workers, others)
+            if attempt == 0 and (said := remark(options.workers)):
+                self._screen.say(f"tfdist run: {said}")
         first_rank = message["first_rank"]
         self._commands = {
             first_rank + local_rank: WorkerCommand(
@@ -233,7 +242,8 @@ class _Launcher:
                     options.workers,
                     attempt,
                     options.parameter_servers,
-                ),
+                )
+                | gpus[local_rank],
                 cores=cores[local_rank],
                 name=self._name(first_rank + local_rank),
             )

@@ -122,11 +122,9 @@ def local_device_count():
     Returns:
         A tuple `(count, device_type)`, such as `(2, "GPU")`.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return len(gpus), "GPU"
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    return len(tf.config.get_logical_device_configuration(cpu) or [None]), "CPU"
+    visible = tf.config.get_visible_devices("GPU") or tf.config.get_visible_devices("CPU")
+    parts = [tf.config.get_logical_device_configuration(device) or [None] for device in visible]
+    return sum(map(len, parts)), visible[0].device_type
 
 
 @contextlib.contextmanager
