@@ -15,6 +15,8 @@ def split(count=2):
     """Makes `count` logical devices of the first; before TensorFlow is used otherwise."""
     import tensorflow as tf
 
+    # Else a GPU multiplies float32 with 10 bits of mantissa.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     device = tf.config.list_physical_devices(KIND)[0]
     memory = GPU_MEMORY_MB if KIND == "GPU" else None
     parts = [tf.config.LogicalDeviceConfiguration(memory_limit=memory)] * count

@@ -20,7 +20,7 @@ def see(monkeypatch):
 def test_the_devices_of_the_machine_are_counted(tmp_path):
     assert usable_gpus(tmp_path) == []
     # CUDA counts from zero, whatever the devices that a container was given are called.
-    for name in ("nvidia2", "nvidia5", "nvidiactl", "nvidia-uvm", "null"):
+    for name in ("nvidia2", "nvidia5", "nvidiactl", "nvidia-uvm", "nvidia-cap1"):
         (tmp_path / name).touch()
     assert usable_gpus(tmp_path) == ["0", "1"]
 

@@ -18,7 +18,8 @@ def usable_gpus(devices="/dev"):
     given = os.environ.get(VISIBLE)
     if given is None:
         found = (path.name for path in pathlib.Path(devices).glob("nvidia*"))
-        return [str(place) for place, _ in enumerate(n for n in found if re.search(r"\d$", n))]
+        count = sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in found)
+        return [str(place) for place in range(count)]
     names = [name.strip() for name in given.split(",")]
     return names[: next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))]
 
