@@ -128,7 +128,9 @@ def on_replicas(num_replicas, program):
 
     def run(replica):
         try:
-            results[replica] = program(SimulatedCommunicator(meeting, replica))
+            # TensorFlow crashes where several threads read from one part of a GPU.
+            with tf.device("CPU:0"):
+                results[replica] = program(SimulatedCommunicator(meeting, replica))
         except BaseException as error:
             errors.append(error)
             meeting.barrier.abort()  # the others need not wait

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from upstream import original, require, require_parameters, two_cpus
 
+import tfdist
 from tfdist import compat
 from tfdist.compat import trainer
 
@@ -39,6 +40,7 @@ def test_upstream():
     require(model.optimizer, "_distribution_strategy")
     require(model, "_compile_metrics")
     model.compile(metrics=["mae"], weighted_metrics=["mse"])
+    require_parameters(TensorFlowTrainer._resolve_auto_jit_compile, "self")
     require(model._compile_metrics, "_user_metrics", "_user_weighted_metrics")
     iterator = TFEpochIterator(x=np.ones((4, 2)), y=np.ones((4, 1)), distribute_strategy=stock())
     require(iterator, "_distributed_dataset", "_num_batches", "data_adapter")
@@ -83,6 +85,41 @@ def test_step_functions_are_made_once_and_anew_when_forced():
         assert first is getattr(mine, attribute)
         make(force=True)
         assert first is not getattr(mine, attribute)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Keras sees a GPU."""
+    found = [*tf.config.list_physical_devices(), tf.config.PhysicalDevice("GPU:0", "GPU")]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: found)
+
+
+@pytest.mark.parametrize("replicas", [0, 1, 2])
+def test_keras_compiles_by_itself_where_it_would_without_a_strategy(gpu, replicas):
+    strategy = tfdist.MirroredStrategy(devices.PAIR[:replicas]) if replicas else stock()
+    with strategy.scope():
+        model = small()
+        # More replicas in one process would each compile their own.
+        assert model.jit_compile == (replicas < 2)
+        model.compile("sgd", "mse", run_eagerly=True)
+        assert not model.jit_compile
+        model.compile("sgd", "mse", jit_compile=False)
+        assert not model.jit_compile
+        model = keras.Sequential([keras.Input((2,)), NotForXla()])
+        model.compile("sgd", "mse")
+        assert not model.jit_compile
+
+
+class NotForXla(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.supports_jit = False
+
+
+@pytest.mark.skipif(devices.KIND != "CPU", reason="there is a GPU")
+def test_keras_does_not_compile_by_itself_on_cpus():
+    with tfdist.MirroredStrategy(devices.PAIR[:1]).scope():
+        assert not small().jit_compile
 
 
 def numbers():

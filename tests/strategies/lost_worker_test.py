@@ -51,6 +51,12 @@ def test_other_errors_stay_what_they_are():
     assert explain(error, "fit", WORKERS) is None
 
 
+def test_a_collective_that_cannot_run_is_no_lost_worker():
+    text = "Collective ops is aborted by: Collective all-reduce does not support datatype DT_BOOL"
+    error = tf.errors.InternalError(None, None, f"{text}\nThe error could be from a previous one")
+    assert explain(error, "fit", WORKERS) is None
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [

@@ -26,6 +26,8 @@ from tensorflow.python.distribute import cross_device_ops, distribute_lib
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 from tensorflow.python.distribute.mirrored_strategy import MirroredExtended
 
+from tfdist.compat import gpu_dtypes
+
 # One strategy may need a few keys: one for each set of devices that it reduces over.
 # Keys of multi-worker strategies must be equal on all workers, so strategies that
 # a worker makes for itself are counted apart.
@@ -52,6 +54,7 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
     extended = strategy.extended
     create_variable = extended._create_variable
     all_reduce = extended._replica_ctx_all_reduce
+    on_gpus = gpu_dtypes.is_on_gpus(strategy)
     own_collectives = not isinstance(
         getattr(extended, "_cross_device_ops", None), cross_device_ops.CollectiveAllReduce
     )
@@ -82,6 +85,8 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
             return distribute_lib.StrategyExtendedV2._replica_ctx_all_reduce(
                 extended, reduce_op, value, options
             )
+        if on_gpus:
+            return gpu_dtypes.summed(lambda wide: all_reduce(reduce_op, wide, options), value)
         return all_reduce(reduce_op, value, options)
 
     def _get_cross_device_ops(value):

@@ -3,6 +3,7 @@
 Needs: `TensorFlowTrainer.make_train_function`, `.make_test_function`,
 `.make_predict_function`, `.fit`, `.evaluate`, `.predict` (public, replaced for
 every model), `._maybe_symbolic_build`, `._get_metrics_result_or_logs`, `._autoconvert_optionals`,
+`._resolve_auto_jit_compile`, `model_supports_jit`,
 `Model._distribute_strategy`, `Model._compile_metrics` with its `_user_metrics` and
 `_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`, `._num_batches` and
 `.data_adapter`, and `ArrayDataAdapter`, to tell arrays, whose length is sure, from what
@@ -20,6 +21,7 @@ import tensorflow as tf
 from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+from keras.src.trainers.trainer import model_supports_jit
 
 from tfdist.compat import array_order, epoch_iterator, inputs, py_dataset
 from tfdist.compat.install import replace
@@ -32,6 +34,7 @@ def install():
         replace(TensorFlowTrainer, method, functools.partial(_checked, method))
     replace(TensorFlowTrainer, "_maybe_symbolic_build", _build_without_data)
     replace(TensorFlowTrainer, "_get_metrics_result_or_logs", _after_the_steps)
+    replace(TensorFlowTrainer, "_resolve_auto_jit_compile", _as_on_one_device)
     replace(TFEpochIterator, "__init__", _check_data)
 
 
@@ -68,6 +71,20 @@ def metrics_of(model):
 def optionals_to_none(model, step_function):
     """Keras' wrapper that turns a batch's empty optionals into None."""
     return model._autoconvert_optionals(step_function)
+
+
+def _as_on_one_device(original):
+    """Without a strategy Keras compiles on a GPU by itself; with one it leaves it out."""
+
+    def _resolve_auto_jit_compile(self):
+        strategy = strategy_of(self)
+        # More replicas in one process would each compile their own.
+        if strategy is None or getattr(strategy, "num_local_replicas", 2) > 1:
+            return original(self)
+        kinds = {device.device_type for device in tf.config.list_physical_devices()}
+        return kinds != {"CPU"} and model_supports_jit(self)
+
+    return _resolve_auto_jit_compile
 
 
 def _make_function(kind, original):

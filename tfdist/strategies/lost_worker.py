@@ -25,6 +25,8 @@ def explain(error, method, cluster):
         return TimeoutError(deadline.group(1))
     if "Collective ops is aborted" not in text and not isinstance(error, _GONE):
         return None
+    if "does not support" in text:  # a collective that none of the workers can run
+        return None
     first_worker = 1 if cluster.has_chief else 0
     named = {first_worker + task for task in _tasks("worker", text)} | _tasks("chief", text)
     lost = sorted(i for i in named if i != cluster.index and i < len(cluster.addresses))
