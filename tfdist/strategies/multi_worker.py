@@ -61,8 +61,8 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
             Defaults to the one that reads `TF_CONFIG`.
         communication_options: `tf.distribute.experimental.CommunicationOptions`,
             such as NCCL for GPUs. With the implementation AUTO, workers of one CPU
-            replica each sum through connections of their own (`tfdist.sync.ring`);
-            RING is TensorFlow's gRPC.
+            replica each sum through connections of their own (`tfdist.sync.ring`), and
+            all others as with RING, which is TensorFlow's gRPC.
 
     Raises:
         ValueError: a malformed `TF_CONFIG`.
