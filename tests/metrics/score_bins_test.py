@@ -50,6 +50,12 @@ def test_neighbouring_floats_keep_their_order_around_every_edge(from_logits):
     np.testing.assert_array_equal(compiled, found)
 
 
+def test_logits_that_are_denormal_count_as_zero_on_every_device():
+    tiny = np.float32([-1e-45, -1.1e-38, -0.0, 0.0, 1e-45, -np.finfo(np.float32).tiny])
+    bins = ScoreBins(from_logits=True)(tf.constant(tiny)).numpy()
+    assert list(bins - bins[3]) == [0, 0, 0, 0, 0, -1]
+
+
 @pytest.mark.parametrize("from_logits, most", VARIANTS)
 def test_lowest_scores_are_the_lowest_of_their_bins(from_logits, most):
     bins = ScoreBins(from_logits, most)

@@ -118,7 +118,10 @@ def _bins_of_logits(scores):
         mine = first + tf.cast(tf.floor((size - begin) * rate), tf.int32)
         place = tf.where(size >= begin, mine, place)
         first += int((end - begin) * rate)
-    return tf.where(scores >= 0.0, _LOGITS + place, _LOGITS - 1 - place)
+    # By the bits: devices differ in whether a comparison takes denormal numbers for 0.
+    bits = tf.bitcast(scores, tf.int32)
+    below = (bits < 0) & (bits >= -(2**31) + 2**_MANTISSA)
+    return tf.where(below, _LOGITS - 1 - place, _LOGITS + place)
 
 
 def _lowest_logits():
