@@ -23,7 +23,8 @@ os.environ.setdefault("TFDIST_TIMEOUT", "60")
 
 # Minutes each: begun first, so that no process is left alone with one of them at the end.
 LONG = (
-    *("features_test", "equality_test", "checkpoint_test", "multi_worker_test", "search_test"),
+    *("features_test", "equality_test", "checkpoint_test", "multi_worker_faults_test"),
+    *("multi_worker_test", "search_test"),
     *("compiled_step_test", "docstrings_test", "parameter_server_faults_test", "readme_test"),
     *("gradient_sync_test", "char_lm_test", "gradient_sync_workers_test", "strategies_test"),
     *("gradient_sync_composition_test", "checkpoint_workers_test", "notebooks_test"),

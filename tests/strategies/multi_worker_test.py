@@ -1,22 +1,18 @@
-"""Two real workers: what they agree on, what each may do alone, and how they end."""
+"""Two real workers: what they agree on, and what each may do alone."""
 
 import csv
-import os
 import pathlib
-import re
 import sys
 
 import cloudpickle
 import keras
 import numpy as np
 import pytest
-from programs import Programs
 from sklearn import metrics as sklearn_metrics
 
 import tfdist
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-WORKER = pathlib.Path(__file__).resolve().parent.parent / "misbehaving_worker.py"
 EXAMPLES, BATCH = 53, 8  # seven steps an epoch, the last with five examples
 
 
@@ -264,104 +260,3 @@ def test_single_batches_and_custom_loops(session):
         assert worker["predict_on_batch"].shape[1:] == (3,)
         assert worker["custom loop metric"] == 3.0
         assert worker["optimizer steps"] == 14
-
-
-# What goes wrong, and what each side then says.
-
-
-def _misbehave(mode, timeout=8):
-    with Programs() as programs:
-        program = programs.run(
-            *("-n", "2", WORKER, mode),
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": str(timeout)},
-        )
-        code = program.wait(90)
-        return code, program.out, program.err
-
-
-@pytest.fixture(scope="module")
-def disagreements():
-    """What two workers print that disagree again and again; they are started once."""
-    with Programs() as programs:
-        program = programs.run(
-            *("-n", "2", WORKER.with_name("disagreeing_worker.py")),
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": "60"},
-        )
-        assert program.wait(120) == 0, program.err
-        return program.out
-
-
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("other model", "variable 0 is (4, 5) float32 there and (4, 3) float32 on the chief"),
-        ("other learning rate", "optimizer is "),
-        ("fewer batches", "number of batches is 4 there and 8 on the chief"),
-        ("other batch size", "batch size is 7 there and 8 on the chief"),
-        ("other data", "data 0 is x (64, 4) float32 with contents "),
-        ("a shard of its own", "x ShardDataset.index 1 there and x ShardDataset.index 0 on"),
-    ],
-)
-def test_all_workers_say_how_they_disagree_before_any_work(disagreements, what, message):
-    for rank in range(2):
-        (said,) = re.findall(rf"^\[worker {rank}\] {what}: (.*)$", disagreements, re.MULTILINE)
-        assert message in said
-    assert "a step was made" not in disagreements
-
-
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [
-        ("other seed", "random seed is 2 there and 1 on the chief"),
-        ("TensorFlow in use", "must be made before TensorFlow runs anything"),
-        ("outside the scope", "the model was created outside the strategy's scope"),
-    ],
-)
-def test_workers_that_disagree_end_before_any_work(mode, message):
-    code, out, err = _misbehave(mode, timeout=60)
-    assert code == 1
-    assert message in err
-    assert "a step was made" not in out
-
-
-def test_weights_that_one_worker_changed_are_noticed_by_the_next_fit():
-    code, out, err = _misbehave("other weights", timeout=60)
-    assert code == 1
-    assert re.search(r"weight \d+ is \S*kernel\S* [0-9a-f]{8} there and \S* ", err)
-    assert out.count("a step was made") == 2 * 8
-
-
-def test_a_call_that_one_worker_makes_alone_has_a_deadline():
-    code, _, err = _misbehave("evaluates alone")
-    assert code != 0
-    assert "worker 1 (127.0.0.1:" in err
-    assert "did not come to `evaluate` within 8 s" in err
-
-
-def test_a_worker_that_stays_away_from_a_step_is_named():
-    code, _, err = _misbehave("sleeps in a callback")
-    assert code != 0
-    assert re.search(r"TimeoutError: worker 1 \(127.0.0.1:\d+\) did not answer within 8 s", err)
-
-
-def test_a_killed_worker_ends_the_others():
-    code, out, err = _misbehave("is killed", timeout=60)
-    assert code == 137
-    assert "worker 1 was killed by signal 9" in err
-    assert re.search(r"worker 1 \(127.0.0.1:\d+\) was lost during `fit`", err)
-    assert "a step was made" in out
-
-
-def test_a_stopped_worker_ends_the_others():
-    # Its connections stay open: only the heartbeat misses it.
-    code, out, err = _misbehave("is stopped", timeout=90)
-    assert code != 0
-    assert re.search(r"worker 1 \(127.0.0.1:\d+\) was lost during `fit`", err)
-    assert "a step was made" in out
-
-
-def test_a_workers_own_traceback_is_last():
-    code, _, err = _misbehave("raises", timeout=60)
-    assert code == 1
-    assert "worker 1" in err
-    assert err.rstrip().endswith("ValueError: raised by worker 1")
