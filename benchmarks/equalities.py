@@ -13,6 +13,7 @@ With `TFDIST_TEST_DEVICE=GPU` all of them train on parts of the first GPU.
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -37,8 +38,16 @@ STOCK = {
 }
 
 
-def run(strategy, workers, logical_devices, floats, directory, timeout=1500):
+class Pool(concurrent.futures.ThreadPoolExecutor):
+    """One that begins nothing more once it is closed, such as after an error."""
+
+    def close(self):
+        self.shutdown(cancel_futures=True)
+
+
+def run(title, strategy, workers, logical_devices, floats, directory, timeout=1500):
     """Returns each worker's results, `{(case, float): {name: array} or an error}`."""
+    print(f"running: {title}", file=sys.stderr)
     out = pathlib.Path(directory) / f"{strategy}-{workers}x{logical_devices}"
     command = [sys.executable, WORKER, strategy, str(logical_devices), out, *floats]
     if workers > 1:
@@ -75,10 +84,10 @@ def main():
     columns = TFDIST if args.no_stock else {**TFDIST, **STOCK}
     with (
         tempfile.TemporaryDirectory() as directory,
-        concurrent.futures.ThreadPoolExecutor(args.jobs) as pool,
+        contextlib.closing(Pool(args.jobs)) as pool,
     ):
         found = {
-            title: pool.submit(run, *where, args.floats, directory)
+            title: pool.submit(run, title, *where, args.floats, directory)
             for title, where in {"one process": ("none", 1, 1), **columns}.items()
         }
         (one_process,) = found.pop("one process").result()

@@ -21,6 +21,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A collective that a broken step leaves hanging would outlast the test's deadline.
 os.environ.setdefault("TFDIST_TIMEOUT", "60")
 
+# One that happens to be there is for the tests that ask for it.
+if os.environ.get("TFDIST_TEST_DEVICE") != "GPU":
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
 # Minutes each: begun first, so that no process is left alone with one of them at the end.
 LONG = (
     *("features_test", "equality_test", "checkpoint_test", "multi_worker_faults_test"),

@@ -1,11 +1,13 @@
 """No GPU is needed: TensorFlow's collectives are made to refuse on CPUs what they refuse there."""
 
-import devices
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.distribute.values import PerReplica
+from tensorflow.python.distribute.cross_device_ops import CollectiveAllReduce
+from tensorflow.python.distribute.mirrored_strategy import MirroredExtended
 from tensorflow.python.ops import collective_ops
 from upstream import require, two_cpus
 
@@ -16,10 +18,10 @@ from tfdist.compat import gpu_dtypes
 @pytest.fixture
 def sent(monkeypatch):
     """The dtypes that are summed; int32 and bfloat16 are an error."""
-    dtypes, original = [], collective_ops.all_reduce_v2
+    dtypes, original = set(), collective_ops.all_reduce_v2
 
     def all_reduce_v2(t, *args, **kwargs):
-        dtypes.append(t.dtype)
+        dtypes.add(t.dtype)
         assert t.dtype not in (tf.int32, tf.bfloat16), "refused on a GPU"
         return original(t, *args, **kwargs)
 
@@ -30,12 +32,22 @@ def sent(monkeypatch):
 
 def test_upstream():
     require(collective_ops, "all_reduce_v2")
-    assert PerReplica([tf.constant(1), tf.constant(2)]).values[1] == 2
+    extended = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).extended
+    assert isinstance(extended, MirroredExtended)
+    assert extended._collective_ops is extended._cross_device_ops
+    assert isinstance(extended._collective_ops, CollectiveAllReduce)
+    assert len(extended._collective_ops._launchers) == 2
+    for launcher in extended._collective_ops._launchers:
+        require(launcher, "all_reduce", "_device")
 
 
-def test_replicas_of_cpus_are_not_on_gpus():
-    if devices.KIND == "CPU":
-        assert not gpu_dtypes.is_on_gpus(two_cpus())
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [("/job:localhost/replica:0/task:0/device:CPU:0", False), ("/job:worker/device:GPU:0", True)],
+)
+def test_whose_replicas_are_on_gpus(last, expected):
+    extended = types.SimpleNamespace(worker_devices=("/job:worker/device:CPU:0", last))
+    assert gpu_dtypes.is_on_gpus(types.SimpleNamespace(extended=extended)) == expected
 
 
 def test_without_widening_it_would_be_refused(sent, monkeypatch):
@@ -69,22 +81,40 @@ def test_values_of_a_step(sent):
     for value, total in zip(values, sums(two_cpus(), values), strict=True):
         assert total.dtype == value.dtype
         np.testing.assert_array_equal(total, 3 * value)
-    assert {tf.int64, tf.float32} == set(sent)
+    assert sent == {tf.int64, tf.float32}
 
 
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("op", ["SUM", "MEAN"])
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64, tf.bfloat16, tf.float64])
-def test_what_strategy_reduce_sums(sent, dtype):
+def test_what_strategy_reduce_gives_is_what_it_gives_on_cpus(sent, monkeypatch, dtype, op, axis):
+    def reduced(strategy):
+        value = strategy.run(
+            lambda: tf.cast([1, 2, 5], dtype) * tf.cast(strategy.replica_id(), dtype)
+        )
+        return [
+            strategy.reduce(op, value, axis=axis),
+            tf.function(lambda: strategy.reduce(op, value, axis=axis))(),
+        ]
+
+    found = reduced(two_cpus())
+    monkeypatch.undo()
+    for mine, expected in zip(found, reduced(two_cpus()), strict=True):
+        assert mine.dtype == expected.dtype
+        np.testing.assert_array_equal(tf.cast(mine, tf.float64), tf.cast(expected, tf.float64))
+
+
+def test_variables(sent):
     strategy = two_cpus()
-    value = strategy.run(lambda: tf.cast([1, 2], dtype) * tf.cast(strategy.replica_id(), dtype))
-    for total in (
-        strategy.reduce("SUM", value, axis=None),
-        tf.function(lambda: strategy.reduce("SUM", value, axis=None))(),
-    ):
-        assert total.dtype == dtype
-        np.testing.assert_array_equal(tf.cast(total, tf.int32), [1, 2])
+    with strategy.scope():
+        kinds = {"synchronization": tf.VariableSynchronization.ON_READ, "trainable": False}
+        count = tf.Variable(0, aggregation=tf.VariableAggregation.SUM, dtype="int32", **kinds)
+    strategy.run(lambda: count.assign_add(strategy.replica_id() + 1))
+    assert count.read_value() == 3
+    assert strategy.reduce("SUM", count) == 3
 
 
-def test_metrics_that_count_and_a_models_first_values(sent):
+def test_metrics_that_count(sent):
     strategy = two_cpus()
     with strategy.scope():
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])

@@ -13,7 +13,7 @@ from upstream import original, require, require_parameters, two_cpus
 
 import tfdist
 from tfdist import compat
-from tfdist.compat import trainer
+from tfdist.compat import gpu_dtypes, trainer
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +89,16 @@ def test_step_functions_are_made_once_and_anew_when_forced():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Keras sees a GPU."""
+    """Keras sees a GPU, on which tfdist's replicas are."""
     found = [*tf.config.list_physical_devices(), tf.config.PhysicalDevice("GPU:0", "GPU")]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: found)
+    monkeypatch.setattr(gpu_dtypes, "is_on_gpus", lambda strategy: True)
+
+
+def test_keras_does_not_compile_by_itself_for_a_cpu_beside_a_gpu(gpu, monkeypatch):
+    monkeypatch.setattr(gpu_dtypes, "is_on_gpus", lambda strategy: False)
+    with tfdist.MirroredStrategy(devices.PAIR[:1]).scope():
+        assert not small().jit_compile
 
 
 @pytest.mark.parametrize("replicas", [0, 1, 2])
@@ -114,12 +121,6 @@ class NotForXla(keras.layers.Layer):
     def __init__(self):
         super().__init__()
         self.supports_jit = False
-
-
-@pytest.mark.skipif(devices.KIND != "CPU", reason="there is a GPU")
-def test_keras_does_not_compile_by_itself_on_cpus():
-    with tfdist.MirroredStrategy(devices.PAIR[:1]).scope():
-        assert not small().jit_compile
 
 
 def numbers():

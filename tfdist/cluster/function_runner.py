@@ -58,7 +58,9 @@ def run(fn, workers=2, args=(), kwargs=None, timeout=None, parameter_servers=0):
 
     `fn` may be defined in a notebook or in the running script: it is sent by
     value, with what it refers to. Functions of other modules are sent by name.
-    Import TensorFlow inside of `fn`: the workers need their own.
+    Import TensorFlow inside of `fn`: the workers need their own. They divide the
+    GPUs of this machine, whose memory they need: a notebook that has used
+    TensorFlow itself keeps it until it is restarted.
 
     Example:
 
@@ -135,13 +137,14 @@ def _run_gang(directory, workers, parameter_servers, deadline, timeout):
     # No signal handlers here: the process is its caller's. Ctrl-C arrives as a
     # KeyboardInterrupt, and if the process is killed, the kernel ends the workers.
     exits = queue.SimpleQueue()
-    gang = Gang(Screen(), exits.put)
+    screen = Screen()
+    gang = Gang(screen, exits.put)
     processes = workers + (1 + parameter_servers if parameter_servers else 0)
     returning = 1 if parameter_servers else workers  # the others serve
     failures, pending = [], set(range(processes))
     with reserve_ports(processes) as ports:
         try:
-            gang.start(_commands(directory, workers, parameter_servers, ports))
+            gang.start(_commands(directory, workers, parameter_servers, ports, screen))
             while min(pending, default=processes) < returning and not failures:
                 try:
                     one = take(exits, deadline)
@@ -164,12 +167,14 @@ def _run_gang(directory, workers, parameter_servers, deadline, timeout):
     return [_read(directory, rank)["result"] for rank in range(returning)]
 
 
-def _commands(directory, workers, parameter_servers, ports):
+def _commands(directory, workers, parameter_servers, ports, screen):
     cluster = [f"127.0.0.1:{port}" for port in ports.numbers]
     program = [sys.executable, "-P", function_worker.__file__, str(directory)]
     others = len(cluster) - workers
     parts = [None] * others + divide_cores(usable_cores(), workers)
-    gpus = gpu_environments(workers, others)
+    gpus, remark = gpu_environments(workers, others, parameter_servers)
+    if remark:
+        screen.say(f"tfdist.run: {remark}")
     if not holds_while_listening:
         ports.close()
     return [

@@ -23,7 +23,7 @@ from tfdist.cluster.environment import (
     worker_environment,
 )
 from tfdist.cluster.gang import Gang, WorkerCommand, how_it_failed
-from tfdist.cluster.gpus import gpu_environments, remark
+from tfdist.cluster.gpus import gpu_environments
 from tfdist.cluster.inbox import take
 from tfdist.cluster.meeting import meet
 from tfdist.cluster.output import Screen
@@ -227,9 +227,9 @@ class _Launcher:
         cores = [None] * others + cores
         gpus = [{}] * options.processes
         if options.bind_gpus:
-            gpus = gpu_environments(options.workers, others)
-            if attempt == 0 and (said := remark(options.workers)):
-                self._screen.say(f"tfdist run: {said}")
+            gpus, remark = gpu_environments(options.workers, others, options.parameter_servers)
+            if remark and attempt == 0:
+                self._screen.say(f"tfdist run: {remark}")
         first_rank = message["first_rank"]
         self._commands = {
             first_rank + local_rank: WorkerCommand(

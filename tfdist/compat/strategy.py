@@ -54,7 +54,6 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
     extended = strategy.extended
     create_variable = extended._create_variable
     all_reduce = extended._replica_ctx_all_reduce
-    on_gpus = gpu_dtypes.is_on_gpus(strategy)
     own_collectives = not isinstance(
         getattr(extended, "_cross_device_ops", None), cross_device_ops.CollectiveAllReduce
     )
@@ -85,8 +84,6 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
             return distribute_lib.StrategyExtendedV2._replica_ctx_all_reduce(
                 extended, reduce_op, value, options
             )
-        if on_gpus:
-            return gpu_dtypes.summed(lambda wide: all_reduce(reduce_op, wide, options), value)
         return all_reduce(reduce_op, value, options)
 
     def _get_cross_device_ops(value):
@@ -95,6 +92,8 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
             return cross_device_ops.ReductionToOneDevice()
         return extended._cross_device_ops
 
+    if gpu_dtypes.is_on_gpus(strategy):
+        gpu_dtypes.widen(strategy)
     if own_collectives:
         extended._get_cross_device_ops = _get_cross_device_ops
     extended._use_merge_call = lambda: False

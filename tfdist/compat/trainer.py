@@ -23,7 +23,7 @@ from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochItera
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.trainer import model_supports_jit
 
-from tfdist.compat import array_order, epoch_iterator, inputs, py_dataset
+from tfdist.compat import array_order, epoch_iterator, gpu_dtypes, inputs, py_dataset
 from tfdist.compat.install import replace
 
 
@@ -81,8 +81,7 @@ def _as_on_one_device(original):
         # More replicas in one process would each compile their own.
         if strategy is None or getattr(strategy, "num_local_replicas", 2) > 1:
             return original(self)
-        kinds = {device.device_type for device in tf.config.list_physical_devices()}
-        return kinds != {"CPU"} and model_supports_jit(self)
+        return gpu_dtypes.is_on_gpus(strategy) and model_supports_jit(self)
 
     return _resolve_auto_jit_compile
 

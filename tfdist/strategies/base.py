@@ -6,7 +6,7 @@ import functools
 import tensorflow as tf
 
 from tfdist import compat
-from tfdist.compat import active_step, autograph, gpu_dtypes, inputs, variables
+from tfdist.compat import active_step, autograph, inputs, variables
 from tfdist.compat import strategy as engine
 from tfdist.data.split import is_dealt_out, split_global_batches
 from tfdist.strategies import keras_functions
@@ -120,10 +120,7 @@ class KerasStrategy:
                 return copy.read_value()
             if tf.executing_eagerly() and not variables.differs_between_workers(value):
                 return self.num_workers * tf.add_n(engine.local_components(value))
-        reduce = super().reduce
-        if gpu_dtypes.is_on_gpus(self):
-            return gpu_dtypes.summed(lambda wide: reduce(reduce_op, wide, axis), value)
-        return reduce(reduce_op, value, axis)
+        return super().reduce(reduce_op, value, axis)
 
     def experimental_distribute_dataset(self, dataset, options=None):
         """Deals each global batch of `dataset` out to the replicas.

@@ -25,7 +25,7 @@ def explain(error, method, cluster):
         return TimeoutError(deadline.group(1))
     if "Collective ops is aborted" not in text and not isinstance(error, _GONE):
         return None
-    if "does not support" in text:  # a collective that none of the workers can run
+    if re.search(r"Collective \S+ does not support datatype", text):  # on any worker
         return None
     first_worker = 1 if cluster.has_chief else 0
     named = {first_worker + task for task in _tasks("worker", text)} | _tasks("chief", text)
