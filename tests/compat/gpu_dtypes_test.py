@@ -84,18 +84,21 @@ def test_values_of_a_step(sent):
     assert sent == {tf.int64, tf.float32}
 
 
-@pytest.mark.parametrize("axis", [None, 0])
-@pytest.mark.parametrize("op", ["SUM", "MEAN"])
-@pytest.mark.parametrize("dtype", [tf.int32, tf.int64, tf.bfloat16, tf.float64])
-def test_what_strategy_reduce_gives_is_what_it_gives_on_cpus(sent, monkeypatch, dtype, op, axis):
+@pytest.mark.parametrize("dtype", [tf.int32, tf.bfloat16])
+def test_what_strategy_reduce_gives_is_what_it_gives_on_cpus(sent, monkeypatch, dtype):
     def reduced(strategy):
         value = strategy.run(
             lambda: tf.cast([1, 2, 5], dtype) * tf.cast(strategy.replica_id(), dtype)
         )
-        return [
-            strategy.reduce(op, value, axis=axis),
-            tf.function(lambda: strategy.reduce(op, value, axis=axis))(),
-        ]
+
+        def each():
+            return [
+                strategy.reduce(op, value, axis=axis)
+                for op in ("SUM", "MEAN")
+                for axis in (None, 0)
+            ]
+
+        return each() + tf.function(each)()
 
     found = reduced(two_cpus())
     monkeypatch.undo()
