@@ -13,7 +13,6 @@ With `TFDIST_TEST_DEVICE=GPU` all of them train on parts of the first GPU.
 
 import argparse
 import concurrent.futures
-import contextlib
 import json
 import os
 import pathlib
@@ -36,13 +35,6 @@ STOCK = {
     "stock Mirrored x2": ("stock_mirrored", 1, 2),
     "stock 2 workers": ("stock_multi", 2, 1),
 }
-
-
-class Pool(concurrent.futures.ThreadPoolExecutor):
-    """One that begins nothing more once it is closed, such as after an error."""
-
-    def close(self):
-        self.shutdown(cancel_futures=True)
 
 
 def run(title, strategy, workers, logical_devices, floats, directory, timeout=1500):
@@ -82,16 +74,17 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="columns trained at once")
     args = parser.parse_args()
     columns = TFDIST if args.no_stock else {**TFDIST, **STOCK}
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        contextlib.closing(Pool(args.jobs)) as pool,
-    ):
+    pool = concurrent.futures.ThreadPoolExecutor(args.jobs)
+    with tempfile.TemporaryDirectory() as directory:
         found = {
             title: pool.submit(run, title, *where, args.floats, directory)
             for title, where in {"one process": ("none", 1, 1), **columns}.items()
         }
-        (one_process,) = found.pop("one process").result()
-        results = {title: column.result() for title, column in found.items()}
+        try:
+            (one_process,) = found.pop("one process").result()
+            results = {title: column.result() for title, column in found.items()}
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error no other column begins
 
     log = ROOT / "benchmarks" / "results" / "equalities.jsonl"
     log.parent.mkdir(exist_ok=True)

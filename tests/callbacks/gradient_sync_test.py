@@ -20,7 +20,6 @@ import tensorflow as tf
 import tfdist
 from tfdist.callbacks import DiLoCo, LocalSGD, PartialSync, SyncSGD
 
-DEVICES = devices.PAIR
 WORKER = pathlib.Path(cases.__file__).with_name("sync_worker.py")
 DEADLINE_S = 240
 
@@ -28,7 +27,7 @@ DEADLINE_S = 240
 @pytest.fixture(scope="module")
 def on_mirrored():
     """What the trainings gave, by case; they are run once. A list, by process."""
-    strategy = tfdist.MirroredStrategy(DEVICES)
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     return [{name: cases.train(name, strategy) for name in cases.ON_MIRRORED}]
 
 
@@ -247,14 +246,14 @@ def sgd_model(strategy):
     ],
 )
 def test_what_fit_refuses(callbacks, expected):
-    model = sgd_model(tfdist.MirroredStrategy(DEVICES))
+    model = sgd_model(tfdist.MirroredStrategy(devices.PAIR))
     with pytest.raises(ValueError, match=expected):
         cases.fit(model, callbacks())
     np.testing.assert_array_equal(cases.weights(model), oracle.first_model().astype("float32"))
 
 
 def test_what_was_refused_leaves_nothing_behind():
-    model = sgd_model(tfdist.MirroredStrategy(DEVICES))
+    model = sgd_model(tfdist.MirroredStrategy(devices.PAIR))
     with pytest.raises(ValueError, match="group_size=3"):
         cases.fit(model, [PartialSync(3, 4)])
     cases.fit(model)
@@ -263,7 +262,7 @@ def test_what_was_refused_leaves_nothing_behind():
 
 
 def test_a_strategy_of_tf_distribute_is_refused():
-    model = sgd_model(tf.distribute.MirroredStrategy(DEVICES))
+    model = sgd_model(tf.distribute.MirroredStrategy(devices.PAIR))
     with pytest.raises(
         ValueError, match=r"made under tf.distribute's MirroredStrategy. Use `tfdist"
     ):
@@ -295,7 +294,7 @@ class Fails(keras.callbacks.Callback):
 
 
 def test_a_fit_that_fails_leaves_replicas_equal_and_training_plain():
-    strategy = tfdist.MirroredStrategy(DEVICES)
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     model = sgd_model(strategy)
     with pytest.raises(RuntimeError, match="enough"):
         cases.fit(model, [LocalSGD(100), Fails()])
@@ -309,7 +308,7 @@ def test_a_fit_that_fails_leaves_replicas_equal_and_training_plain():
 
 
 def test_one_callback_serves_many_fits():
-    strategy, callback, results = tfdist.MirroredStrategy(DEVICES), DiLoCo(3), []
+    strategy, callback, results = tfdist.MirroredStrategy(devices.PAIR), DiLoCo(3), []
     for _ in range(2):
         model = sgd_model(strategy)
         cases.fit(model, [callback])

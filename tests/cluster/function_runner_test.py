@@ -37,6 +37,19 @@ def test_one_worker_has_no_cluster():
     assert run(config, workers=1) == [None]
 
 
+def test_workers_divide_the_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+
+    def visible():
+        import os
+
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    assert tfdist.run(visible, workers=2, timeout=60) == ["4", "5"]
+    assert sys.stderr.getvalue() == ("tfdist.run: 1 of 3 GPUs stay idle: each worker has 1\n")
+
+
 def test_large_arrays_and_classes_come_back():
     import numpy as np
 

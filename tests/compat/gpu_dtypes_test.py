@@ -2,6 +2,7 @@
 
 import types
 
+import devices
 import keras
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def sent(monkeypatch):
 
 def test_upstream():
     require(collective_ops, "all_reduce_v2")
-    extended = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).extended
+    extended = tf.distribute.MirroredStrategy(devices.PAIR).extended
     assert isinstance(extended, MirroredExtended)
     assert extended._collective_ops is extended._cross_device_ops
     assert isinstance(extended._collective_ops, CollectiveAllReduce)

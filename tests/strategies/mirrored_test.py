@@ -8,11 +8,9 @@ import tensorflow as tf
 
 import tfdist
 
-DEVICES = devices.PAIR
-
 
 def test_it_is_a_tf_distribute_strategy():
-    strategy = tfdist.MirroredStrategy(DEVICES)
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     assert isinstance(strategy, tf.distribute.MirroredStrategy)
     assert strategy.num_replicas_in_sync == strategy.num_local_replicas == 2
     assert (strategy.num_workers, strategy.worker_index, strategy.is_chief) == (1, 0, True)
@@ -78,15 +76,15 @@ def assert_close(results, expected, rtol=1e-9):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_fit_equals_one_process(run_eagerly, steps):
     expected, _ = trained()
-    results, _ = trained(tfdist.MirroredStrategy(DEVICES), steps, run_eagerly=run_eagerly)
+    results, _ = trained(tfdist.MirroredStrategy(devices.PAIR), steps, run_eagerly=run_eagerly)
     for name in ("history loss", "history mae"):
         assert len(results[name]) == 3
     assert_close(results, expected, rtol=1e-6)
 
 
 def test_run_eagerly_equals_graph_mode():
-    expected, _ = trained(tfdist.MirroredStrategy(DEVICES))
-    results, _ = trained(tfdist.MirroredStrategy(DEVICES), run_eagerly=True)
+    expected, _ = trained(tfdist.MirroredStrategy(devices.PAIR))
+    results, _ = trained(tfdist.MirroredStrategy(devices.PAIR), run_eagerly=True)
     assert_close(results, expected)
 
 
@@ -94,7 +92,7 @@ def test_run_eagerly_equals_graph_mode():
 @pytest.mark.parametrize("batch_size", [4, 6, 19])
 def test_predictions_are_in_the_order_of_the_input(batch_size, steps):
     # 19 = 4 x 4 + 3 = 3 x 6 + 1: short batches, one with an empty replica.
-    strategy = tfdist.MirroredStrategy(DEVICES)
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     with strategy.scope():
         inputs = keras.Input((4,))
         model = keras.Model(inputs, {"double": inputs * 2.0, "sum": keras.ops.sum(inputs, axis=1)})
@@ -105,7 +103,7 @@ def test_predictions_are_in_the_order_of_the_input(batch_size, steps):
 
 
 def test_replicas_run_on_their_own_rows():
-    strategy = tfdist.MirroredStrategy(DEVICES)
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     with strategy.scope():
         model = keras.Sequential([keras.Input((1,)), Rows()])
     outputs = model.predict(np.zeros((7, 1)), batch_size=7, verbose=0)
@@ -128,7 +126,7 @@ def test_a_pipeline_of_the_users_gives_the_mean_over_all_examples(pipeline):
 
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
-    strategy = tfdist.MirroredStrategy(DEVICES)
+    strategy = tfdist.MirroredStrategy(devices.PAIR)
     with strategy.scope():
         model = keras.Sequential(
             [keras.Input((4,)), keras.layers.Dense(2, use_bias=False, kernel_initializer="zeros")]
