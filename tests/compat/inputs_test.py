@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import pytest
@@ -23,7 +24,10 @@ def test_upstream():
     require(iter(distributed), "_iterators", "_strategy", "_cardinality")
     require(iter(distributed)._iterators[0], "get_next_as_optional_list")
     require(values.PerReplicaSpec(tf.TensorSpec([])), "_value_specs")
-    require(input_lib, "_create_per_replica")
+    require(input_lib, "_create_per_replica", "_should_use_multi_device_iterator")
+    require(input_lib, "_SingleWorkerDatasetIteratorBase")
+    iterator = iter(distributed)._iterators[0]
+    require(iterator, "_iterator", "_worker", "_devices", "_options")
 
 
 def test_consecutive_elements_go_to_the_replicas():
@@ -37,6 +41,26 @@ def test_consecutive_elements_go_to_the_replicas():
             np.testing.assert_array_equal(part, np.full((i + 1, 3), i))
 
 
+@pytest.mark.skipif(devices.KIND != "CPU", reason="of CPUs")
+def test_cpus_are_not_prefetched_to():
+    distributed = inputs.distribute_local(two_cpus(), dataset())
+    assert isinstance(iter(distributed)._iterators[0]._iterator, tf.data.Iterator)
+
+
+def test_a_step_that_reads_twice_reads_in_order():
+    strategy = two_cpus()
+    iterator = iter(inputs.distribute_local(strategy, dataset(6)))
+
+    @tf.function
+    def two_steps(iterator):
+        first, second = iterator.get_next(), inputs.NextBatch(iterator)
+        return first, tf.cond(second.has_value(), second.get_value, lambda: first)
+
+    batches = [*two_steps(iterator), next(iterator)]
+    parts = [part for b in batches for part in strategy.experimental_local_results(b["x"])]
+    assert [int(part[0, 0]) for part in parts] == [0, 1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("switch", [True, False])
 def test_the_switch_is_put_back(monkeypatch, switch):
     strategy = two_cpus()
@@ -44,10 +68,11 @@ def test_the_switch_is_put_back(monkeypatch, switch):
     inputs.distribute_local(strategy, dataset())
     assert strategy.extended.experimental_enable_get_next_as_optional is switch
 
-    def fails(_):
+    def fails(*args, **kwargs):
         assert strategy.extended.experimental_enable_get_next_as_optional is False
         raise KeyError
 
+    monkeypatch.setattr(inputs, "DistributedDatasetsFromFunction", fails)  # on CPUs
     monkeypatch.setattr(strategy, "distribute_datasets_from_function", fails)
     with pytest.raises(KeyError):
         inputs.distribute_local(strategy, dataset())

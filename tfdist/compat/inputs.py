@@ -4,19 +4,51 @@ Needs: `DistributedIterator._iterators`, `_cardinality` (of distributed datasets
 too), `_strategy`, the
 `experimental_enable_get_next_as_optional` switch of a strategy's `extended`,
 `extended._input_workers_with_options`, `PerReplicaSpec._value_specs`, and
-`DistributedDatasetsFromFunction` and `_create_per_replica` of TensorFlow's input
-library; and Keras' `DataAdapter`, the only kind of data besides its own that `fit` takes.
+`DistributedDatasetsFromFunction`, `_create_per_replica` and
+`_SingleWorkerDatasetIteratorBase` of TensorFlow's input library, that with `_iterator`,
+`_worker`, `_devices`, `_options`; and Keras' `DataAdapter`, the only kind of data besides
+its own that `fit` takes.
 Why: TensorFlow asks all workers, with a collective in front of each step,
 whether anyone still has data. Under tfdist all workers walk through the same
-global batches, so each knows.
+global batches, so each knows. And it prefetches to CPUs as to other devices, by a
+`MultiDeviceIterator`, which costs a few tenths of a second an epoch to make and whose
+end may take as long as the epoch did (see `distribute_local`).
 """
+
+import functools
 
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter  # noqa: F401
 from tensorflow.python.distribute.input_lib import (
     DistributedDatasetsFromFunction,
     _create_per_replica,
+    _should_use_multi_device_iterator,
+    _SingleWorkerDatasetIteratorBase,
 )
+
+from tfdist.compat.install import replace
+
+
+def install():
+    base = _SingleWorkerDatasetIteratorBase
+    replace(base, "get_next_as_list", functools.partial(_for_each_device, "get_next"))
+    replace(
+        base,
+        "get_next_as_optional_list",
+        functools.partial(_for_each_device, "get_next_as_optional"),
+    )
+
+
+def _for_each_device(method, original):
+    """Without prefetching TensorFlow knows iterators of a single device only."""
+
+    def next_elements(self, *args, **kwargs):
+        if len(self._devices) == 1 or _should_use_multi_device_iterator(self._options):
+            return original(self, *args, **kwargs)
+        with tf.device(self._worker):
+            return [getattr(self._iterator, method)() for _ in self._devices]
+
+    return next_elements
 
 
 def distribute_local(strategy, dataset):
@@ -25,11 +57,12 @@ def distribute_local(strategy, dataset):
     switch = extended.experimental_enable_get_next_as_optional
     extended.experimental_enable_get_next_as_optional = False
     try:
-        if strategy.num_local_replicas > 1 or "CPU" not in extended.worker_devices[0]:
+        if not all("CPU" in device for device in extended.worker_devices):
             return strategy.distribute_datasets_from_function(lambda _: dataset)
-        # On one CPU there is no device to prefetch to, and the prefetching
-        # dataset brings an autotuner of its own, whose end takes seconds where
-        # the process has one core (see `data.split`).
+        # On CPUs there is nothing to prefetch to, and each prefetching dataset brings an
+        # autotuner of its own. That sleeps for up to as long as it has run already, and
+        # TensorFlow wakes it up too early when it ends: a thread that is quick enough to see
+        # no end yet, as on a busy machine or on a single core, sleeps on (see `data.split`).
         return DistributedDatasetsFromFunction(
             extended._input_workers_with_options(None),
             strategy,

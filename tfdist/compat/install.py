@@ -15,6 +15,7 @@ def install():
         from tfdist.compat import (
             embeddings,
             epoch_iterator,
+            inputs,
             losses,
             normalization,
             optimizer,
@@ -28,6 +29,7 @@ def install():
         for module in (
             embeddings,
             epoch_iterator,
+            inputs,
             losses,
             normalization,
             optimizer,
