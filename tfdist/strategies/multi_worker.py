@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import platform
 import random
 import weakref
@@ -126,6 +127,11 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
 
     def synchronize_new_variables(self):
         """Gives variables made since the last call the chief's values. A collective call."""
+        if not any(reference() is not None for reference in self._new_variables):
+            return
+        # Those of a model that was dropped are alive until Python collects them, which
+        # each worker does in its own time.
+        gc.collect()
         variables = self._take_new()
         if variables:
             self._agree("creating variables", {"new variable": describe(variables)})
