@@ -10,6 +10,8 @@ import threading
 
 RUN = [sys.executable, "-m", "tfdist.cli", "run"]
 DEADLINE_S = 30.0
+# Four processes that import TensorFlow beside other tests may take half a minute to begin.
+NEWS_DEADLINE_S = 120.0
 
 
 class Program:
@@ -25,6 +27,7 @@ class Program:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = start([str(one) for one in argv], **pipes, **options)
         self._lines = {"out": [], "err": []}
+        self._ended = set()
         self._news = threading.Condition()
         self._readers = [
             threading.Thread(target=self._read, args=pair, daemon=True)
@@ -44,13 +47,17 @@ class Program:
             return "".join(self._lines["err"])
 
     def wait_for(self, text, times=1):
-        """Waits until `text` was printed on stdout `times` times; returns stdout."""
+        """Waits until `text` was printed on stdout `times` times; returns stdout.
+
+        Fails at the deadline, or at once where the program's output has ended without it.
+        """
 
         def printed():
             return "".join(self._lines["out"]).count(text) >= times
 
         with self._news:
-            assert self._news.wait_for(printed, DEADLINE_S), f"no {text!r} in {self._lines}"
+            self._news.wait_for(lambda: printed() or self._ended == {"out", "err"}, NEWS_DEADLINE_S)
+            assert printed(), f"no {text!r} in {self._lines}"
         return self.out
 
     def wait(self, seconds=DEADLINE_S):
@@ -74,6 +81,9 @@ class Program:
                 with self._news:
                     self._lines[name].append(line)
                     self._news.notify_all()
+        with self._news:
+            self._ended.add(name)
+            self._news.notify_all()
 
 
 class Programs:

@@ -17,10 +17,12 @@ TOPOLOGIES = {
     "2 workers x2": ("multi", 2, 2),
 }
 SLOW = ("2 workers x2",)
+# A hundred layers: as long as twenty of the others.
+SLOW_FEATURE = "keras applications"
 
 
-def _try_all(strategy, workers, logical_cpus, out):
-    command = [sys.executable, str(WORKER), strategy, str(logical_cpus), str(out)]
+def _try_all(strategy, workers, logical_cpus, out, features):
+    command = [sys.executable, str(WORKER), strategy, str(logical_cpus), str(out), *features]
     if workers > 1:
         command = [sys.executable, "-m", "tfdist.cli", "run", "-n", str(workers), *command[1:]]
     process = subprocess.run(
@@ -36,8 +38,17 @@ def _try_all(strategy, workers, logical_cpus, out):
 
 
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory):
-    return _try_all("none", 1, 1, tmp_path_factory.mktemp("one") / "out")[0]
+def features(request):
+    """The names of those that this run has selected, of any topology."""
+    selected = {
+        item.callspec.params["name"] for item in request.session.items if item.path == request.path
+    }
+    return [name for name in feature_cases.FEATURES if name in selected]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory, features):
+    return _try_all("none", 1, 1, tmp_path_factory.mktemp("one") / "out", features)[0]
 
 
 @pytest.fixture(
@@ -47,12 +58,18 @@ def one_process(tmp_path_factory):
         for name in TOPOLOGIES
     ],
 )
-def workers(request, tmp_path_factory):
-    return _try_all(*TOPOLOGIES[request.param], tmp_path_factory.mktemp("many") / "out")
+def workers(request, tmp_path_factory, features):
+    return _try_all(*TOPOLOGIES[request.param], tmp_path_factory.mktemp("many") / "out", features)
 
 
 @pytest.mark.timeout(800)
-@pytest.mark.parametrize("name", feature_cases.FEATURES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == SLOW_FEATURE else [])
+        for name in feature_cases.FEATURES
+    ],
+)
 def test_feature_is_that_of_one_process(one_process, workers, name):
     for worker in workers:
         feature_cases.assert_same(name, one_process[name], worker[name])
