@@ -32,6 +32,7 @@ def programs():
         yield all_of_them
 
 
+@pytest.mark.timeout(200)
 def test_a_killed_worker_comes_back_and_no_step_is_lost(programs):
     epochs = 8  # the later ones with both workers again
     environment = {**os.environ, "EPOCHS": str(epochs)}
@@ -48,6 +49,7 @@ def test_a_killed_worker_comes_back_and_no_step_is_lost(programs):
     assert len(shares) == epochs and shares[-1] > 0
 
 
+@pytest.mark.timeout(200)
 def test_a_killed_parameter_server_ends_all(programs):
     run = programs.run("-n", "2", "--ps", "1", WORKER)
     every = pids(run.wait_for("step 20"))
@@ -59,6 +61,7 @@ def test_a_killed_parameter_server_ends_all(programs):
     wait_until_gone(every.values())
 
 
+@pytest.mark.timeout(200)
 def test_a_killed_parameter_server_resumes_from_the_last_checkpoint(programs, tmp_path):
     run = programs.run("-n", "2", "--ps", "1", "--max-restarts", "1", WORKER, tmp_path / "ckpt")
     os.kill(pids(run.wait_for("step 45"))["ps", 0], signal.SIGKILL)
@@ -69,6 +72,7 @@ def test_a_killed_parameter_server_resumes_from_the_last_checkpoint(programs, tm
     assert f"[chief] done {STEPS} 301" in run.out
 
 
+@pytest.mark.timeout(200)
 def test_a_killed_coordinator_ends_all(programs):
     run = programs.run("-n", "2", "--ps", "1", WORKER)
     every = pids(run.wait_for("step 20"))
@@ -98,6 +102,7 @@ def free_cluster(workers):
     return {"chief": [chief], "ps": [ps], "worker": others}
 
 
+@pytest.mark.timeout(200)
 def test_without_a_launcher_the_coordinator_names_the_lost_server_and_the_others_end(programs):
     jobs = free_cluster(workers=1)
     started = by_hand(programs, jobs)
@@ -111,6 +116,7 @@ def test_without_a_launcher_the_coordinator_names_the_lost_server_and_the_others
     assert started["worker", 0].wait(DEADLINE_S) == 0  # its coordinator has ended
 
 
+@pytest.mark.timeout(100)
 def test_a_server_that_does_not_come_is_named(programs):
     jobs = free_cluster(workers=1)
     config = {"cluster": jobs, "task": {"type": "chief", "index": 0}}

@@ -131,6 +131,7 @@ def said(out, word):
     return [line.partition(word + " ")[2] for line in out.splitlines() if f"{word} " in line]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["apart", "together"])
 def test_two_workers(how, start, tmp_path):
     run = [*programs.RUN, "-n", "2", WORKER, how, tmp_path]
@@ -152,6 +153,7 @@ def test_two_workers(how, start, tmp_path):
         ]
 
 
+@pytest.mark.timeout(240)
 def test_a_killed_search_goes_on_where_it_was(start, tmp_path, monkeypatch):
     monkeypatch.setenv("SLEEP", "3")
     run = [*programs.RUN, "-n", "2", WORKER, "apart", tmp_path]
