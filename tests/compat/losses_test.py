@@ -39,9 +39,11 @@ VALUES = {1: rng.normal(size=12), 2: rng.normal(size=(12, 5))}
 ROWS = np.linspace(0.1, 3.0, 12)
 # The mask differs from example to example: replicas have other numbers of steps.
 MASKS = {1: np.arange(12) % 5 > 0, 2: np.arange(5) <= np.arange(12)[:, None] % 6}
+MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
+REDUCTIONS = (*MEANS, "sum", "none", None)
 CASES = [
     pytest.param(rank, weight, mask, reduction, id=f"rank {rank}{weight}{mask} {reduction}")
-    for reduction in ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum")
+    for reduction in REDUCTIONS
     for rank, weight, mask in [
         (1, "", ""),
         (2, "", ""),
@@ -94,8 +96,13 @@ class Communicator:
         self.num_replicas = num_replicas
 
 
-@pytest.mark.parametrize("split", [(6, 6), (11, 1), (12, 0), (5, 4, 3)], ids=str)
-@pytest.mark.parametrize("rank, weight, mask, reduction", CASES)
+splits = pytest.mark.parametrize("split", [(6, 6), (11, 1), (12, 0), (5, 4, 3)], ids=str)
+
+
+@splits
+@pytest.mark.parametrize(
+    "rank, weight, mask, reduction", [case for case in CASES if case.values[3] in MEANS]
+)
 def test_the_weighed_losses_sum_to_that_of_one_process(rank, weight, mask, reduction, split):
     call = arguments(rank, weight, mask, reduction)
     parts = np.split(np.arange(12), np.cumsum(split)[:-1])
@@ -112,6 +119,111 @@ def test_the_weighed_losses_sum_to_that_of_one_process(rank, weight, mask, reduc
 
     stock = original(loss_module.reduce_weighted_values)(**call)
     assert sum(on_replicas(len(split), program)) == pytest.approx(float(stock), rel=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none", None])
+def test_a_loss_object_that_is_no_head_gives_the_original(reduction):
+    """What the user's own function makes of it, nobody else knows."""
+
+    def program(communicator):
+        step = keras_step(communicator, (7, 5))
+        y = tf.constant(VALUES[2])
+        loss = keras.losses.MeanSquaredError(reduction=reduction, dtype="float64")
+        with active_step.activate(step):
+            found = loss(y, tf.zeros_like(y))
+        return np.array_equal(found, loss(y, tf.zeros_like(y)))
+
+    assert on_replicas(2, program) == [True, True]
+
+
+def keras_step(communicator, split):
+    replica = communicator.replica
+    examples = tf.constant(split[replica], tf.int64)
+    return KerasStep(communicator, tf.constant(replica), examples, tf.constant(12, tf.int64))
+
+
+class Twice(keras.losses.Loss):
+    """A loss whose `call` averages another loss object's result by hand."""
+
+    def __init__(self, reduction):
+        super().__init__(reduction=reduction, dtype="float64")
+        self.inner = keras.losses.MeanAbsoluteError(reduction="none", dtype="float64")
+
+    def call(self, y_true, y_pred):
+        return 2.0 * self.inner(y_true, y_pred)
+
+
+def of_reduction(reduction):
+    return keras.losses.MeanSquaredError(reduction=reduction, dtype="float64")
+
+
+def averaged_by_hand(y_true, y_pred):
+    per_example = of_reduction("none")(y_true, y_pred)
+    return tf.reduce_mean(per_example * y_true[:, 0] ** 2)
+
+
+def summed_inside(y_true, y_pred):
+    return of_reduction("sum")(y_true, y_pred) / tf.cast(tf.shape(y_true)[0], y_true.dtype)
+
+
+# name -> heads of a model with one or two outputs
+HEADS = {
+    "mean": lambda: of_reduction("sum_over_batch_size"),
+    "sum": lambda: of_reduction("sum"),
+    "none": lambda: of_reduction("none"),
+    "averaged by hand": lambda: averaged_by_hand,
+    "summed inside": lambda: summed_inside,
+    "a loss of a loss, mean": lambda: Twice("sum_over_batch_size"),
+    "a loss of a loss, sum": lambda: Twice("sum"),
+    "mean and sum": lambda: [of_reduction("mean"), of_reduction("sum")],
+    "none and mean": lambda: [of_reduction("none"), of_reduction("mean")],
+    "none and sum": lambda: [of_reduction("none"), of_reduction("sum")],
+}
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "not built"])
+@splits
+@pytest.mark.parametrize("heads", HEADS)
+def test_compiled_heads_give_the_gradient_and_the_logs_of_one_process(heads, split, built):
+    keras.config.set_floatx("float64")
+    labels = np.concatenate([VALUES[2], VALUES[2] ** 2], axis=1)
+    parts = np.split(np.arange(12), np.cumsum(split)[:-1])
+
+    def loss_and_gradient(rows, step=None):
+        make = HEADS[heads]()
+        several = isinstance(make, list)
+        compiled = compile_utils.CompileLoss(make)
+        weight = tf.Variable(np.linspace(0.5, 2.0, 5))
+        y = tf.constant(labels[rows])
+        y = [y[:, :5], y[:, 5:]] if several else y[:, :5]
+        if built:
+            compiled.build(y, tf.nest.map_structure(tf.zeros_like, y))
+        with tf.GradientTape() as tape:
+            predictions = tf.nest.map_structure(lambda one: one * weight, y)
+            loss = compiled(y, predictions)
+            # As Keras' train step does.
+            logged = loss_module.unscale_loss_for_distribution(loss)
+            weighed = loss if step is None else step.weigh_loss(loss, None)
+        examples = float(len(rows))
+        tracker = keras.metrics.Mean(dtype="float64")
+        tracker.update_state(logged, sample_weight=examples)
+        sums = [float(v.value) for metric in (tracker, *compiled.metrics) for v in metric.variables]
+        return tape.gradient(weighed, weight).numpy(), np.array(sums)
+
+    def program(communicator):
+        rows = parts[communicator.replica]
+        step = keras_step(communicator, split)
+        with active_step.activate(step):
+            gradient, sums = loss_and_gradient(rows if len(rows) else np.array([11]), step)
+        return gradient, sums if len(rows) else np.zeros_like(sums)  # see `keeping_if_empty`
+
+    expected, logged = loss_and_gradient(np.arange(12))
+    found = on_replicas(len(split), program)
+    np.testing.assert_allclose(sum(gradient for gradient, _ in found), expected, rtol=1e-12)
+    sums = sum(sums for _, sums in found)
+    np.testing.assert_allclose(sums[::2] / sums[1::2], logged[::2] / logged[1::2], rtol=1e-12)
+    if heads in ("none", "none and mean", "none and sum"):
+        np.testing.assert_allclose(sums[:2], logged[:2], rtol=1e-12)  # their weight, too
 
 
 def test_scaling_for_distribution_is_left_to_the_step():

@@ -33,7 +33,10 @@ class Step:
     def __init__(self, replica_id):
         self.replica_id = replica_id
 
-    def note_assignment(self, variable):
+    def aggregated(self, variable, value):
+        return value
+
+    def note_assignment(self, variable, value):
         pass
 
 

@@ -30,10 +30,12 @@ def test_aggregations_without_a_strategy_are_the_originals(aggregation):
     assert variable._map_aggregation(aggregation) == stock
     with tf.distribute.MirroredStrategy(devices.PAIR[:1]).scope():
         assert variable._map_aggregation(aggregation) == stock
+    # A step, or its loop, aggregates by itself: see `sync/layer_state.py`.
     with two_cpus().scope():
-        mine = variable._map_aggregation(aggregation)
-    first = aggregation == "only_first_replica"
-    assert mine == (tf.VariableAggregation.NONE if first else stock)
+        assert variable._map_aggregation(aggregation) == tf.VariableAggregation.NONE
+    metric = keras.Variable(1.0, synchronization="on_read", trainable=False)
+    with two_cpus().scope():
+        assert metric._map_aggregation(aggregation) == stock
 
 
 def test_assigning_without_a_step_is_the_original():
@@ -48,10 +50,16 @@ class Step:
     collects_updates = False
 
     def __init__(self):
-        self.assigned = []
+        self.added, self.assigned = [], []
 
-    def note_assignment(self, variable):
-        self.assigned.append(variable)
+    def aggregated(self, variable, value):
+        return value
+
+    def note_addition(self, variable, amount):
+        self.added.append((variable, amount))
+
+    def note_assignment(self, variable, value):
+        self.assigned.append((variable, value))
 
     def reduce_gradients(self, gradients, optimizer):
         return gradients
@@ -70,7 +78,8 @@ def test_the_step_hears_of_assignments_but_not_of_the_optimizers():
         variable.assign_add(1.0)
         sgd.apply([tf.constant(1.0)], [trained])
     variable.assign(5.0)
-    assert [v is variable for v in step.assigned] == [True, True]
+    assert [(v is variable, float(value)) for v, value in step.assigned] == [(True, 2), (True, 3)]
+    assert [(v is variable, amount) for v, amount in step.added] == [(True, 1.0)]
     assert float(trained.value) == -0.5 and not optimizer.applying()
 
 
@@ -109,3 +118,33 @@ def test_the_state_of_metrics_is_the_same_on_all_workers_until_a_step_updates_it
     assert not variables.differs_between_workers(metric.value)
     strategy.run(lambda: metric.assign(1.0))
     assert variables.differs_between_workers(metric.value)
+
+
+def test_whose_state_is_its_replicas_own():
+    with two_cpus().scope():
+        lstm = keras.layers.LSTM(2, stateful=True)
+        lstm.build((4, 3, 2))
+        both = keras.layers.Bidirectional(keras.layers.GRU(2, stateful=True))
+        both.build((4, 3, 2))
+        layer = keras.layers.Layer()
+        cache = layer.add_weight(shape=(4,), trainable=False, aggregation="none")
+        default = layer.add_weight(shape=(4,), trainable=False)
+        declared = layer.add_weight(shape=(4,), trainable=False, aggregation="mean")
+    own = [*lstm.states, *both.forward_layer.states, *both.backward_layer.states, cache]
+    for variable in own:
+        assert variables.is_own(variable) and variables.is_own(variable.value)
+    for variable in (default, declared, *lstm.trainable_variables):
+        assert not variables.is_own(variable) and not variables.is_own(variable.value)
+
+
+def test_a_variable_that_is_made_later_is_marked_then():
+    layer = keras.layers.Layer()
+    with keras.StatelessScope():
+        cache = layer.add_weight(shape=(4,), trainable=False, aggregation="none")
+    assert variables.is_own(cache.value)
+
+
+def test_each_thing_is_asked_for_the_first_time_once():
+    first, second = keras.Variable(0.0), keras.Variable(0.0)
+    asked = [variables.first_time(v, what) for v in (first, second, first) for what in ("a", "b")]
+    assert asked == [True, True, True, True, False, False]

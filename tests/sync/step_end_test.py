@@ -27,6 +27,20 @@ def rows_of(split, replica):
     return np.split(np.arange(sum(split)), np.cumsum(split)[:-1])[replica]
 
 
+def finish(step, logs, metrics=()):
+    """As a step of `fit` does, whose logs are those of `logs` that are results of `metrics`."""
+    variables = [v for metric in metrics for v in metric.variables]
+    extras = step.take_logs(logs, variables, [])
+    return step.finish(logs, extras, variables)
+
+
+def result(step, metric):
+    """What the step calls to log a metric."""
+    value = tf.convert_to_tensor(metric.result())
+    step.note_result(metric, lambda: tf.convert_to_tensor(metric.result()), value)
+    return value
+
+
 @known
 @splits
 def test_finish_makes_metrics_global_and_averages_other_logs(split, known):
@@ -39,18 +53,12 @@ def test_finish_makes_metrics_global_and_averages_other_logs(split, known):
         metric.update(values[rows])
         own = np.float64(values[rows].mean()) if len(rows) else np.float64(np.nan)
         logs = {
-            "metric": metric.result(),  # the replica's own: to be replaced
+            "metric": result(step, metric),  # the replica's own: to be replaced
+            "another name": [result(step, metric)],
             "mine": tf.constant(own),
             "nested": [tf.constant([own, 1.0]), tf.constant(communicator.replica)],
         }
-        called = []
-
-        def compute():
-            called.append(True)
-            return {"metric": metric.result(), "unasked": 1.0}
-
-        out = step.finish(logs, metric.variables, compute)
-        assert called == [True]
+        out = finish(step, logs, [metric])
         # The replica's own state stays its own: the next step adds to it.
         assert float(metric.count.value) == len(rows)
         return out
@@ -58,8 +66,9 @@ def test_finish_makes_metrics_global_and_averages_other_logs(split, known):
     everyone = values[: sum(split)]
     position = np.average(np.arange(len(split)), weights=split)
     for logs in on_replicas(len(split), program):
-        assert list(logs) == ["metric", "mine", "nested"]
+        assert list(logs) == ["metric", "another name", "mine", "nested"]
         np.testing.assert_allclose(logs["metric"], everyone.mean(), rtol=1e-6)
+        np.testing.assert_allclose(logs["another name"][0], everyone.mean(), rtol=1e-6)
         np.testing.assert_allclose(logs["mine"], everyone.mean(), rtol=1e-13)
         np.testing.assert_allclose(logs["nested"][0], [everyone.mean(), 1.0], rtol=1e-13)
         np.testing.assert_allclose(logs["nested"][1], position, rtol=1e-6)  # integers, too
@@ -78,9 +87,9 @@ def test_finish_averages_the_state_that_layers_assigned(split, known):
         state = tf.constant(local(split, replica))
         for variable, value in ((mean_of_layer, state), (half, state[0, 0]), (counter, replica)):
             variable.assign(value)
-            step.note_assignment(variable)
-        step.note_assignment(half)  # twice in one step
-        logs = step.finish({"loss": tf.constant(float(replica))}, [], dict)
+            step.note_assignment(variable, value)
+        step.note_assignment(half, state[0, 0])  # twice in one step
+        logs = finish(step, {"loss": tf.constant(float(replica))})
         return mean_of_layer, half, untouched, counter, logs["loss"]
 
     losses = np.average(np.arange(len(split)), weights=split)
@@ -99,8 +108,8 @@ def test_finish_leaves_the_state_of_metrics_to_the_metrics():
         variable = keras.Variable(
             float(communicator.replica), trainable=False, synchronization="on_read"
         )
-        step.note_assignment(variable)
-        step.finish({}, [], dict)
+        step.note_assignment(variable, float(communicator.replica))
+        finish(step, {})
         return float(variable.value)
 
     assert on_replicas(2, program) == [0.0, 1.0]
@@ -110,11 +119,8 @@ def test_finish_sends_one_message_and_knows_other_logs_than_dicts():
     def program(communicator):
         step = keras_step(communicator, (1, 3))
         metric = Mean()
-        logs = step.finish(
-            (tf.constant(float(communicator.replica)), tf.constant([True, False])),
-            metric.variables,
-            lambda: {"metric": metric.result()},
-        )
+        logs = (tf.constant(float(communicator.replica)), tf.constant([True, False]))
+        logs = finish(step, logs, [metric])
         assert isinstance(logs, tuple)
         assert len(communicator.messages) == 1
         return logs

@@ -167,7 +167,7 @@ def test_one_replica_sends_nothing():
         step = KerasStep(communicator, None, tf.constant(3), None)
         gradients = [tf.constant(1.0), None]
         assert step.reduce_gradients(gradients, OPTIMIZER) is gradients
-        assert step.finish({"loss": 1.0}, [], None) == {"loss": 1.0}
+        assert step.finish({"loss": 1.0}, [], []) == {"loss": 1.0}
         assert float(step.weigh_loss(tf.constant(2.0), OPTIMIZER)) == 2.0
         return communicator.messages
 

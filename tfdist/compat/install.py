@@ -13,6 +13,7 @@ def install():
         if _installed:
             return
         from tfdist.compat import (
+            average_loss,
             embeddings,
             epoch_iterator,
             inputs,
@@ -22,11 +23,13 @@ def install():
             py_dataset,
             random,
             saving,
+            tape,
             trainer,
             variables,
         )
 
         for module in (
+            average_loss,
             embeddings,
             epoch_iterator,
             inputs,
@@ -36,6 +39,7 @@ def install():
             py_dataset,
             random,
             saving,
+            tape,
             trainer,
             variables,
         ):

@@ -2,13 +2,16 @@
 
 Needs: `reduce_weighted_values`, `scale_loss_for_distribution` and
 `unscale_loss_for_distribution` of `keras.src.losses.loss`, and
-`CompileLoss.call`.
+`CompileLoss.call`, `._flat_losses`, `._metrics` and that an unbuilt one calls `build`.
 Why: under a strategy Keras divides each replica's mean loss by the number of
 replicas: a mean of means, which is not the mean over the examples as soon as
 replicas hold different numbers of examples or of unmasked time steps. Inside a
 step of `fit` or `evaluate` these functions leave the replica's own mean alone
 and let the step weigh it (see `sync/step.py`). In a custom training loop they
 are Keras' originals, since such a loop does its own scaling.
+
+Limit: the mean that is logged of losses that are not reduced (`reduction="none"`) is exact
+on equal batches only where XLA compiles the step on several replicas.
 """
 
 from keras import ops
@@ -18,12 +21,14 @@ from keras.src.trainers import compile_utils
 from tfdist.compat import active_step
 from tfdist.compat.install import replace
 
+_UNREDUCED = ("sum", "none", None)
+
 
 def install():
     replace(loss_module, "reduce_weighted_values", _exact_denominator)
     replace(loss_module, "scale_loss_for_distribution", _leave_unscaled)
     replace(loss_module, "unscale_loss_for_distribution", _of_this_replica)
-    replace(compile_utils.CompileLoss, "call", _weigh_head_metrics)
+    replace(compile_utils.CompileLoss, "call", _weigh_heads)
 
 
 def _keras_step():
@@ -44,11 +49,23 @@ def _of_this_replica(original):
         if step is None:
             return original(value)
         if value.shape.rank and step.num_replicas > 1:
-            # Losses that are not reduced carry B / b_r (see below); their mean must not.
-            value = value * ops.cast(step.share(), value.dtype)
+            return _losses_of_all(value, step)
         return step.zero_if_empty(value)
 
     return unscale_loss_for_distribution
+
+
+def _losses_of_all(value, step):
+    """What a metric gets of losses that are not reduced.
+
+    It weighs each of them by the number of examples, which of a whole batch are B as often
+    as it has elements. So here are as many as there would be, of which each is the mean.
+    """
+    if step.collects_updates:  # XLA knows no shapes that depend on numbers
+        return value * ops.cast(step.share(), value.dtype)
+    size = ops.cast(ops.size(value), "float64") * step.examples_ratio()
+    mean = ops.mean(value) * ops.cast(step.share(), value.dtype)  # they carry B / b_r
+    return ops.broadcast_to(step.zero_if_empty(mean), (ops.cast(ops.round(size), "int32"),))
 
 
 def _exact_denominator(original):
@@ -59,9 +76,10 @@ def _exact_denominator(original):
         step = _keras_step()
         if step is None or step.num_replicas == 1:
             return loss
+        if reduction in _UNREDUCED:
+            step.note_unreduced_loss(loss)
+            return loss
         values = ops.convert_to_tensor(values, dtype=dtype)
-        if reduction in ("sum", "none", None):
-            return loss * ops.cast(step.examples_ratio(), loss.dtype)
         denominator = _denominator(values, sample_weight, mask, reduction)
         if denominator is not None:
             loss = loss * ops.cast(step.denominator_ratio(denominator), loss.dtype)
@@ -99,6 +117,50 @@ def _denominator(values, sample_weight, mask, reduction):
     return None
 
 
+class _Head:
+    """A loss that `compile` was given, as a loss of this replica's examples.
+
+    The step weighs the loss of each replica by b_r / B, as is right for a mean. What is no
+    mean gets the factor B / b_r here: sums and losses that are not reduced, where the loss
+    object itself is the head. One that the user's own function calls is left alone, since
+    only that function knows what becomes of it.
+
+    Args:
+        loss: the loss object.
+        step: the step.
+        joins_unreduced: whether another head is not reduced. The gradient of their sum is
+            that of all its elements, so that this one counts once for each example.
+    """
+
+    def __init__(self, loss, step, joins_unreduced):
+        self._loss, self._step = loss, step
+        self.is_unreduced = _is_unreduced(loss)
+        self._joins = joins_unreduced and not self.is_unreduced
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        value = self._loss(y_true, y_pred, sample_weight)
+        if getattr(self._loss, "reduction", "mean") in _UNREDUCED:
+            value = value * ops.cast(self._step.examples_ratio(), value.dtype)
+        elif not _is_of_keras(self._loss):
+            self._step.note_loss(value)
+        if self._joins:
+            value = value * ops.cast(self._step.examples_ratio(), value.dtype)
+        self._step.note_right_loss(value)
+        return value
+
+    def alone(self, value):
+        """`value` without what it got for being added to other heads."""
+        return value * ops.cast(self._step.share(), value.dtype) if self._joins else value
+
+
+def _is_of_keras(loss):
+    return getattr(loss, "fn", type(loss)).__module__.startswith("keras.")
+
+
+def _is_unreduced(loss):
+    return getattr(loss, "reduction", "mean") in ("none", None)
+
+
 class _WeighedByExamples:
     """Passes a head's loss to its metric such that each global batch counts once.
 
@@ -107,25 +169,55 @@ class _WeighedByExamples:
     too, where a step may be traced for a size that is known.
     """
 
-    def __init__(self, metric, step):
-        self._metric = metric
-        self._step = step
+    def __init__(self, metric, step, head):
+        self._metric, self._step, self._head = metric, step, head
 
     def update_state(self, value, sample_weight=None):
-        value = ops.cast(value, self._metric.dtype)
+        value = ops.cast(self._head.alone(value), self._metric.dtype)
         self._metric.update_state(value, sample_weight=self._step.share())
 
 
-def _weigh_head_metrics(original):
+class _Dressed:
+    """The heads of a `CompileLoss` and their metrics, as they are in one call of it."""
+
+    def __init__(self, compiled, step):
+        self._compiled, self._step = compiled, step
+        self._before = None
+
+    def __enter__(self):
+        if self._compiled.built:
+            self._dress()
+        else:  # it builds itself in the call
+            vars(self._compiled)["build"] = self._build
+
+    def _build(self, y_true, y_pred):
+        type(self._compiled).build(self._compiled, y_true, y_pred)
+        self._dress()
+
+    def _dress(self):
+        compiled, step = self._compiled, self._step
+        self._before = compiled._flat_losses, compiled._metrics
+        unreduced = any(_is_unreduced(one.loss) for one in compiled._flat_losses)
+        heads = [_Head(one.loss, step, unreduced) for one in compiled._flat_losses]
+        compiled._flat_losses = [
+            one._replace(loss=head) for one, head in zip(compiled._flat_losses, heads)
+        ]
+        compiled._metrics = [
+            _WeighedByExamples(metric, step, head) for metric, head in zip(compiled._metrics, heads)
+        ]
+
+    def __exit__(self, *_):
+        vars(self._compiled).pop("build", None)
+        if self._before is not None:
+            self._compiled._flat_losses, self._compiled._metrics = self._before
+
+
+def _weigh_heads(original):
     def call(self, y_true, y_pred, sample_weight=None):
         step = _keras_step()
-        if step is None or not self._metrics:
+        if step is None:
             return original(self, y_true, y_pred, sample_weight)
-        metrics = self._metrics
-        self._metrics = [_WeighedByExamples(metric, step) for metric in metrics]
-        try:
+        with _Dressed(self, step):
             return original(self, y_true, y_pred, sample_weight)
-        finally:
-            self._metrics = metrics
 
     return call

@@ -13,6 +13,7 @@ that on several workers), read one log at a time with a collective each, and its
 symbolic build reduces a whole input batch over the network.
 """
 
+import contextlib
 import functools
 import inspect
 
@@ -50,6 +51,11 @@ def has_keras_steps(model):
         type(model).train_step is TensorFlowTrainer.train_step
         and type(model).test_step is TensorFlowTrainer.test_step
     )
+
+
+def has_keras_loss(model):
+    """Whether the train step of `model`, and how it computes its loss, are Keras' own."""
+    return has_keras_steps(model) and type(model).compute_loss is keras.Model.compute_loss
 
 
 def optimizer_strategy(optimizer):
@@ -109,7 +115,7 @@ def _checked(method, original):
 
         bound = signature.bind(self, *args, **kwargs)
         try:
-            with checks.around(method, self, bound.arguments):
+            with checks.around(method, self, bound.arguments), _calling(self, method):
                 return original(*bound.args, **bound.kwargs)
         except tf.errors.OpError as error:
             strategy = strategy_of(self)
@@ -149,33 +155,27 @@ def _check_data(original):
 
 
 def _after_the_steps(original):
-    """Where the steps of an epoch of `fit` have ended, a gradient-sync algorithm has work."""
+    """Where the steps of an epoch of `fit`, or of an evaluation, have ended."""
 
     def _get_metrics_result_or_logs(self, logs):
         strategy = strategy_of(self)
-        if hasattr(strategy, "finish_steps"):
-            more = strategy.finish_steps(self)
-            return {**self.get_metrics_result(), **more}
-        sync = strategy and strategy.gradient_sync_of(self)
-        if not sync or not isinstance(logs, dict) or not logs.keys() >= sync.traffic().keys():
-            _add_up_metrics(self)
-            return original(self, logs)  # `evaluate` ends with it, too
-        if not sync.algorithm.local:
-            _add_up_metrics(self)
-        sync.end_of_epoch()
-        theirs = {name: value for name, value in logs.items() if name not in sync.traffic()}
-        theirs = sync.global_logs(theirs, self.get_metrics_result())
-        return {**original(self, theirs), **sync.traffic()}
+        if strategy is None:
+            return original(self, logs)
+        method = vars(self)["_tfdist_calls"][-1]
+        return strategy.epoch_logs(self, method, logs, functools.partial(original, self))
 
     return _get_metrics_result_or_logs
 
 
-def _add_up_metrics(model):
-    for function in (model.train_function, model.test_function):
-        sums = getattr(function, "metric_sums", None)
-        if sums is not None:
-            sums.add_up()
-            return
+@contextlib.contextmanager
+def _calling(model, method):
+    """Inside, `method` is the innermost of the calls of Keras' methods that go on."""
+    calls = vars(model).setdefault("_tfdist_calls", [])
+    calls.append(method)
+    try:
+        yield
+    finally:
+        calls.pop()
 
 
 def _build_without_data(original):

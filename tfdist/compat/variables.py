@@ -1,19 +1,26 @@
 """Keras variables under a strategy: who assigned them, and how they aggregate.
 
 Needs: `Variable._initialize`, `._direct_assign`, `._map_aggregation` `.__int__`, `.__float__`
-and `._value` of Keras' TensorFlow backend.
+and `._value` of Keras' TensorFlow backend, `Variable.assign_add`, `.assign_sub` and
+`Layer.add_weight` (public, replaced for every variable and layer), and
+`RNN._create_state_variables`.
 Why: a layer that updates its state in `call` (the moving statistics of
 BatchNormalization) updates each replica's own copy, and nothing public tells
 which variables were touched. And "only first replica" (the optimizer's
 `iterations` and learning rate) makes TensorFlow leave the replica context,
 which is not possible inside a condition (loss scaling, gradient accumulation);
-every replica computes the same value anyway, so each assigns its own copy.
+every replica computes the same value anyway, so each assigns its own copy. "sum" and
+"mean" would make it communicate at each assignment; a step does that once, at its end
+(`sync/layer_state.py`), and a custom training loop where it assigns. That the user has
+passed "none" to `add_weight` is lost in Keras, where it is the default.
 """
 
+import keras
 import tensorflow as tf
+from keras.layers import RNN, Layer
 from keras.src.backend.tensorflow.core import Variable
 
-from tfdist.compat import active_step
+from tfdist.compat import active_step, graphs
 from tfdist.compat.install import replace
 from tfdist.compat.optimizer import applying
 
@@ -22,6 +29,10 @@ def install():
     replace(Variable, "_initialize", _mark_metric_state)
     replace(Variable, "_direct_assign", _note_assignment)
     replace(Variable, "_map_aggregation", _each_replica_its_own)
+    replace(Variable, "assign_add", _note_addition)
+    replace(Variable, "assign_sub", _note_addition)
+    replace(Layer, "add_weight", _note_none)
+    replace(RNN, "_create_state_variables", _each_replica_keeps)
     for conversion in ("__int__", "__float__"):
         replace(Variable, conversion, _convert_local_value)
 
@@ -50,9 +61,63 @@ def differs_between_workers(value):
     return vars(value).get("_tfdist_differs", True)
 
 
+def is_own(variable):
+    """Whether each replica keeps a variable for itself: states of RNNs, caches.
+
+    Args:
+        variable: a Keras variable, or the distributed variable in it.
+    """
+    return vars(variable).get("_tfdist_own", False)
+
+
+def _mark_own(variable):
+    vars(variable)["_tfdist_own"] = True
+    if variable._value is not None:  # else `_initialize` will
+        vars(variable._value)["_tfdist_own"] = True
+
+
+def _note_none(original):
+    def add_weight(self, *args, **kwargs):
+        variable = original(self, *args, **kwargs)
+        if kwargs.get("aggregation", "mean") in ("none", None):
+            _mark_own(variable)
+        return variable
+
+    return add_weight
+
+
+def _each_replica_keeps(original):
+    def _create_state_variables(self, batch_size):
+        original(self, batch_size)
+        for variable in keras.tree.flatten(self.states):
+            _mark_own(variable)
+
+    return _create_state_variables
+
+
+def is_alike(value):
+    """Whether all replicas assign the same `value`, whatever their examples are."""
+    return not graphs.depends_on_data(value)
+
+
+def is_sum_with(value, variable):
+    """Whether `value`, a tensor of a graph, is the value of `variable` plus something."""
+    return graphs.adds_to(value, variable.value)
+
+
+def first_time(variable, what):
+    """Whether this was not asked before of a variable and of `what`, a str."""
+    asked = vars(variable).setdefault("_tfdist_asked", set())
+    new = what not in asked
+    asked.add(what)
+    return new
+
+
 def _mark_metric_state(original):
     def _initialize(self, value):
         original(self, value)
+        if is_own(self):
+            _mark_own(self)
         if self.synchronization == "on_read" and hasattr(self._value, "_distribute_strategy"):
             vars(self._value)["_tfdist_differs"] = False
 
@@ -70,28 +135,43 @@ def _convert_local_value(original):
     return convert
 
 
+def _note_addition(original):
+    def add(self, value):
+        step = active_step.current()
+        if step is not None and not applying() and not tf.distribute.in_cross_replica_context():
+            step.note_addition(self, value)
+        return original(self, value)
+
+    return add
+
+
 def _note_assignment(original):
     def _direct_assign(self, value):
-        original(self, value)
         if tf.distribute.in_cross_replica_context():
+            original(self, value)
             copy = global_copy(self)
             if copy is not None:  # reset_state, set_weights
                 copy.assign(tf.cast(value, copy.dtype))
             return
+        step = active_step.current()
+        noted = step is not None and not applying()
+        if noted:
+            value = step.aggregated(self, value)
+        original(self, value)
         if self.synchronization == "on_read" and hasattr(self._value, "_distribute_strategy"):
             vars(self._value)["_tfdist_differs"] = True
-        step = active_step.current()
-        if step is not None and not applying():
-            step.note_assignment(self)
+        if noted:
+            step.note_assignment(self, value)
 
     return _direct_assign
 
 
 def _each_replica_its_own(original):
     def _map_aggregation(self, aggregation):
-        if aggregation == "only_first_replica" and getattr(
-            tf.distribute.get_strategy(), "is_tfdist", False
-        ):
+        strategy = tf.distribute.get_strategy()
+        if not getattr(strategy, "is_tfdist", False) or self.synchronization == "on_read":
+            return original(self, aggregation)
+        if aggregation == "only_first_replica" or not getattr(strategy, "is_asynchronous", False):
             aggregation = "none"
         return original(self, aggregation)
 

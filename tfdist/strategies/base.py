@@ -8,16 +8,12 @@ import tensorflow as tf
 from tfdist import compat
 from tfdist.compat import active_step, autograph, inputs, variables
 from tfdist.compat import strategy as engine
+from tfdist.compat import trainer as compat_trainer
 from tfdist.data.split import is_dealt_out, split_global_batches
 from tfdist.strategies import keras_functions
 from tfdist.sync.communicator import ReplicaCommunicator
-from tfdist.sync.step import Step
-
-_KERAS_FUNCTIONS = {
-    "train": keras_functions.make_train_function,
-    "test": keras_functions.make_test_function,
-    "predict": keras_functions.make_predict_function,
-}
+from tfdist.sync.loss_idioms import LossIdioms
+from tfdist.sync.step import KerasStep, Step
 
 
 class KerasStrategy:
@@ -34,6 +30,7 @@ class KerasStrategy:
         self.num_workers = engine.worker_count(self)
         self.worker_index = engine.worker_index(self)
         self._communication_options = communication_options
+        self.batch_size = None  # of the Keras call that goes on, where it is known
         self.next_call = None  # what `checks` found out about the Keras call that begins
         self._distributes_for_keras = False
         self._gradient_syncs = {}  # by id of the model in whose `fit` they are
@@ -90,13 +87,6 @@ class KerasStrategy:
         if self.num_workers > 1:
             with tf.init_scope():
                 self.synchronize_new_variables()
-        with (
-            self.watching("`strategy.run`") if tf.executing_eagerly() else contextlib.nullcontext()
-        ):
-            return self.run_step(fn, args, kwargs, options)
-
-    def run_step(self, fn, args=(), kwargs=None, options=None):
-        """`run`, for functions that look after variables and deadlines themselves."""
         fn = autograph.convert(fn)
 
         @tf.autograph.experimental.do_not_convert
@@ -104,7 +94,13 @@ class KerasStrategy:
             with active_step.activate(Step(self.communicator(), self.replica_id())):
                 return fn(*args, **kwargs)
 
-        return super().run(in_step, args=args, kwargs=kwargs, options=options)
+        eagerly = tf.executing_eagerly()
+        with self.watching("`strategy.run`") if eagerly else contextlib.nullcontext():
+            return self.run_on_replicas(in_step, args, kwargs, options)
+
+    def run_on_replicas(self, fn, args=(), kwargs=None, options=None):
+        """`run`, for functions that look after variables, gradients and deadlines themselves."""
+        return super().run(fn, args=args, kwargs=kwargs, options=options)
 
     def reduce(self, reduce_op, value, axis=None):
         """Reduces `value` over replicas, see `tf.distribute.Strategy.reduce`.
@@ -154,7 +150,41 @@ class KerasStrategy:
 
     def make_keras_function(self, model, kind):
         """The step function of `model`; `kind` is "train", "test" or "predict"."""
-        return _KERAS_FUNCTIONS[kind](self, model)
+        return keras_functions.make_function(self, model, kind)
+
+    def make_step(self, model, examples, global_examples, sync=None):
+        """The step of the replica whose context is active, see `tfdist.sync.step.KerasStep`.
+
+        Args:
+            model: the Keras model.
+            examples: scalar int tensor, how many of the replica's examples count.
+            global_examples: scalar int tensor, that of the global batch; None if not known.
+            sync: the `GradientSync` of the `fit` to which it belongs, or None.
+        """
+        own_step = not compat_trainer.has_keras_loss(model)
+        idioms = LossIdioms(self.num_replicas_in_sync, self.batch_size, own_step)
+        if sync is not None:
+            return sync.step(examples, global_examples, idioms)
+        return KerasStep(
+            self.communicator(),
+            self.replica_id(),
+            examples,
+            global_examples,
+            model.non_trainable_variables,
+            idioms,
+        )
+
+    def epoch_logs(self, model, method, logs, of_metrics):
+        """What `fit` and `evaluate` log where their steps have ended; on all workers.
+
+        Args:
+            model: the Keras model.
+            method: "fit" or "evaluate".
+            logs: those of the last step.
+            of_metrics: function of them, Keras' own.
+        """
+        steps = model.train_function if method == "fit" else model.test_function
+        return steps.epoch_logs(logs, of_metrics)
 
     @contextlib.contextmanager
     def synchronizing_gradients(self, model, sync):
@@ -183,7 +213,7 @@ class KerasStrategy:
             )
         if dtype.is_floating or dtype in (tf.int32, tf.int64):
             return self.gather(value, axis=0)
-        wide = self.run_step(lambda part: tf.cast(part, tf.int64), args=(value,))
+        wide = self.run_on_replicas(lambda part: tf.cast(part, tf.int64), args=(value,))
         return tf.cast(self.gather(wide, axis=0), dtype)
 
     # -- other workers ----------------------------------------------------------

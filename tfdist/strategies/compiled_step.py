@@ -22,7 +22,8 @@ def compiled(model, step_function):
 
     Args:
         model: the Keras model.
-        step_function: `model.train_step` or `model.test_step`, or a wrapper of it.
+        step_function: `model.train_step` or `model.test_step`, or a wrapper of it that
+            returns any structure of tensors.
 
     Returns:
         A function of `(step, data)`, to be called where `step` is active.
@@ -35,22 +36,22 @@ def compiled(model, step_function):
             return step_function(data)
         forward_backward = functools.partial(_without_updates, step, step_function)
         try:
-            logs, gradients = with_xla(forward_backward)(data)
+            results, gradients = with_xla(forward_backward)(data)
         except CommunicatesError:
             step.forget_updates()
             return step_function(data)
         step.compiles_updates = True
         for (optimizer, variables), values in zip(step.take_updates(), gradients):
             optimizer.apply(values, variables)
-        return logs
+        return results
 
     return run
 
 
 def _without_updates(step, step_function, data):
     with step.collecting_updates() as gradients:
-        logs = step_function(data)
-    return logs, gradients
+        results = step_function(data)
+    return results, gradients
 
 
 def with_xla(function):

@@ -12,15 +12,15 @@ import tensorflow as tf
 
 from tfdist.compat import strategy as engine
 from tfdist.compat import training_state
-from tfdist.compat.variables import global_copy
+from tfdist.compat.variables import global_copy, is_own
 from tfdist.strategies.metric_sums import assign_sums
+from tfdist.strategies.variables import model_variables
 from tfdist.sync.algorithm import assign_weighted_mean, new_variable
 from tfdist.sync.algorithm_step import LocalStep, Parts, SynchronousStep
 from tfdist.sync.communicator import Traffic
+from tfdist.sync.layer_state import KeptState
 
 BYTES, SECONDS = "sync_bytes", "sync_seconds"
-# Weighs replicas alike where none has seen an example since the last synchronisation.
-_TINY = 1e-9
 
 
 class GradientSync:
@@ -56,29 +56,29 @@ class GradientSync:
             if model.optimizer is not None and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
             state = self.algorithm.init(variables)
-            examples = new_variable(tf.zeros([], tf.float64))
             if strategy.ring is not None:
                 self._order = new_variable(tf.zeros([], tf.int32))
             else:
                 self._traffic = [new_variable(tf.zeros([], tf.float64)) for _ in range(2)]
-        layer_state = [
-            v.value for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating
-        ]
-        self._parts = Parts(
-            self.algorithm, state, model.optimizer, variables, layer_state, examples
-        )
+            self._parts = Parts(
+                self.algorithm,
+                state,
+                model.optimizer,
+                variables,
+                KeptState(model.non_trainable_variables),
+            )
 
     def state_variables(self):
         """The distributed variables that a checkpoint must hold besides the model's."""
         state = [v for _, kept in sorted(self._parts.state.items()) for v in kept]
-        return [*state, self._parts.examples]
+        return [*state, *self._parts.kept.own]
 
     @property
     def replicas_differ(self):
         """Whether replicas may hold different variables at this moment."""
         return self.algorithm.local and self._parts is not None and self._steps() > 0
 
-    def step(self, examples, global_examples):
+    def step(self, examples, global_examples, idioms=None):
         """The step of the replica whose context is active, see `KerasStep`."""
         make = LocalStep if self.algorithm.local else SynchronousStep
         return make(
@@ -87,6 +87,7 @@ class GradientSync:
             self._strategy.replica_id(),
             examples,
             global_examples,
+            idioms,
         )
 
     def before_steps(self):
@@ -135,24 +136,23 @@ class GradientSync:
             self._show_average()
         self._count_since(before)
 
-    def global_logs(self, logs, metrics):
+    def global_logs(self, logs, known):
         """The logs of an epoch, equal on all workers. All workers must call it.
 
         Args:
-            logs: dict of the last step's logs on this worker.
-            metrics: dict of the model's metrics, which are global.
+            logs: those of the last step on this worker, any structure.
+            known: dict of those that are global already, by their places.
 
         Returns:
-            A dict with the names of `logs`: metrics, and of what is no metric the mean
-            over replicas.
+            Logs of the same structure; those that are not known are the mean over workers.
         """
-        if not self.algorithm.local:
-            return logs
-        own = {k: np.asarray(v).tolist() for k, v in logs.items() if k not in metrics}
+        values = tf.nest.flatten(logs)
+        own = {str(i): np.asarray(v).tolist() for i, v in enumerate(values) if i not in known}
         if own:
             workers = self._strategy.exchange("the logs of an epoch", {"logs": own})
-            own = {name: np.mean([of["logs"][name] for of in workers], axis=0) for name in own}
-        return {name: metrics[name] if name in metrics else own[name] for name in logs}
+            own = {i: np.mean([of["logs"][i] for of in workers], axis=0) for i in own}
+        values = [known[i] if i in known else own[str(i)] for i in range(len(values))]
+        return tf.nest.pack_sequence_as(logs, values)
 
     def finish(self):
         """`fit` has returned: all replicas hold the average model, and one optimizer's state."""
@@ -183,12 +183,14 @@ class GradientSync:
     def _averaged(self):
         """The variables of which the average is shown."""
         ema = training_state.averaged_variables(self._model.optimizer)
-        return [*self._parts.variables, *self._parts.layer_state, *[v.value for v in ema]]
+        kept = self._parts.kept
+        of_layers = [*kept.averaged, *kept.summed()]
+        return [*self._parts.variables, *of_layers, *[v.value for v in ema]]
 
     def _others(self):
         """All other variables of the training that replicas may hold differently."""
         averaged = {id(v) for v in self._averaged()}
-        every = [*self._model.variables, *self._model.optimizer.variables]
+        every = [v for v in model_variables(self._model) if not is_own(v)]
         return [v for v in every if id(v.value) not in averaged]
 
     def _show_average(self):
@@ -207,9 +209,7 @@ class GradientSync:
             communicator, parts = self._communicator(), self._parts
             if not agrees:
                 self.algorithm.average(parts.state, parts.variables, communicator)
-                if parts.layer_state:
-                    weight = parts.examples + _TINY
-                    assign_weighted_mean(parts.layer_state, weight, communicator)
+                parts.kept.assign_agreed(communicator)
             if ema:
                 assign_weighted_mean(ema, tf.ones([], tf.float64), communicator)
 
@@ -267,7 +267,7 @@ class GradientSync:
             return tf.zeros([])
 
         if name not in self._functions:
-            run = tf.function(lambda: self._strategy.run_step(on_replica), autograph=False)
+            run = tf.function(lambda: self._strategy.run_on_replicas(on_replica), autograph=False)
             # TensorFlow warns of functions that are traced at each call, and takes those
             # of several `fit`s for one.
             self._functions[name] = run.get_concrete_function()

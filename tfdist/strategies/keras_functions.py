@@ -10,101 +10,201 @@ asking the other workers, since all of them walk through the same global batches
 import keras
 import tensorflow as tf
 
-from tfdist.compat import active_step, autograph, epoch_iterator, inputs
+from tfdist.compat import active_step, autograph, epoch_iterator, inputs, step_logs
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import variables as compat_variables
 from tfdist.data.split import GlobalBatch
 from tfdist.strategies import checks
 from tfdist.strategies.compiled_step import compiled
-from tfdist.strategies.metric_sums import MetricSums, is_large
-from tfdist.sync.step import KerasStep
+from tfdist.strategies.metric_sums import MetricSums
+from tfdist.strategies.variables import model_variables
+from tfdist.sync.step import Step, is_large
 
 
-def make_train_function(strategy, model):
-    """The function that `fit` calls with an iterator for each execution."""
-    return _make_step_function(strategy, model, model.train_step, strategy.gradient_sync_of(model))
+def make_function(strategy, model, kind):
+    """What `model` calls with an iterator; `kind` is "train", "test" or "predict"."""
+    if kind == "predict":
+        return Predictions(strategy, model)
+    return Steps(strategy, model, kind)
 
 
-def make_test_function(strategy, model):
-    """The function that `evaluate` calls with an iterator for each execution."""
-    return _make_step_function(strategy, model, model.test_step)
+class Steps:
+    """Runs the steps of `fit` or `evaluate`.
 
+    Args:
+        strategy: a tfdist strategy.
+        model: the Keras model.
+        kind: "train" or "test".
+    """
 
-def _make_step_function(strategy, model, step_function, sync=None):
-    step_function = autograph.convert(step_function)
-    compute = compiled(model, step_function) if model.jit_compile else _uncompiled(step_function)
-    without_optionals = compat_trainer.optionals_to_none(model, lambda data: data)
+    def __init__(self, strategy, model, kind):
+        self._strategy, self._model = strategy, model
+        self._sync = strategy.gradient_sync_of(model) if kind == "train" else None
+        self._differ = self._sync is not None and self._sync.algorithm.local
+        self._sums = MetricSums(strategy, model)
+        self._logs = None  # the `StepLogs` of the step that was traced last
+        self._step = autograph.convert(model.train_step if kind == "train" else model.test_step)
+        self._without_optionals = compat_trainer.optionals_to_none(model, lambda data: data)
+        self._compute = _compute(model, self._step_and_extras)
+        self._many_steps = _repeat(self._one_step, model)
+        self._one = self._one_step
+        if not model.run_eagerly:
+            self._one = tf.function(self._one_step, reduce_retracing=True)
+        self._ever_ran = False
 
-    def replica_step(batch):
+    # -- one step, traced on each replica -----------------------------------------
+
+    def _step_and_extras(self, data):
+        logs = self._step(data)
+        # In the function that XLA compiles, where it can be seen what logs are made of.
+        alike = [] if self._differ else model_variables(self._model)
+        step = active_step.current()
+        return logs, step.take_logs(logs, metric_variables(self._model), alike)
+
+    def _replica_step(self, batch):
+        model = self._model
         data, examples, global_examples = unpack(batch)
-        data = without_optionals(data)
-        if sync is None:
-            replica = strategy.communicator(), strategy.replica_id()
-            step = KerasStep(*replica, examples, global_examples)
-        else:
-            step = sync.step(examples, global_examples)
+        data = self._without_optionals(data)
+        step = self._strategy.make_step(model, examples, global_examples, self._sync)
         metrics = metric_variables(model)
         with active_step.activate(step), step.keeping_if_empty(metrics):
-            logs = compute(step, data)
+            with step_logs.noting_results(model.metrics):
+                logs, extras = self._compute(step, data)
+        self._logs = step.logs
         small = [variable for variable in metrics if not is_large(variable)]
-        return step.finish(logs, small, model.get_metrics_result)
+        return step.finish(logs, extras, small)
 
     @tf.autograph.experimental.do_not_convert
-    def one_step(data):
-        logs = strategy.run_step(replica_step, args=(data,))
-        differ = sync is not None and sync.algorithm.local
-        of_worker = _mean if differ else lambda values: values[0]
+    def _one_step(self, data):
+        logs = self._strategy.run_on_replicas(self._replica_step, args=(data,))
+        of_worker = _mean if self._differ else lambda values: values[0]
         return tf.nest.map_structure(
-            lambda log: of_worker(strategy.experimental_local_results(log)), logs
+            lambda log: of_worker(self._strategy.experimental_local_results(log)), logs
         )
 
-    many_steps = _repeat(one_step, model)
-    if not model.run_eagerly:
-        one_step = tf.function(one_step, reduce_retracing=True)
-    ever_ran = False
-    sums = MetricSums(strategy, model)
+    # -- an execution ---------------------------------------------------------------
 
-    def synchronized(iterator):
-        sync.before_steps()
-        return sync.with_traffic(function(iterator))
+    def __call__(self, iterator):
+        begin(self._strategy, self._model, first=not self._ever_ran)
+        keep_global_copies(self._strategy, self._model)
+        if self._sync is None:
+            return self._execute(iterator)
+        self._sync.before_steps()
+        return self._sync.with_traffic(self._execute(iterator))
 
-    def begun(iterator):
-        begin(strategy, model, first=not ever_ran)
-        keep_global_copies(strategy, model)
-        return function(iterator) if sync is None else synchronized(iterator)
-
-    def function(iterator):
-        nonlocal ever_ran
+    def _execute(self, iterator):
+        model, strategy = self._model, self._strategy
         if inputs.ends_quietly(iterator):
-            if not ever_ran:
-                _trace(many_steps, iterator)
-            ever_ran = True
+            if not self._ever_ran:
+                _trace(self._many_steps, iterator)
+            self._ever_ran = True
             with strategy.watching("a training or evaluation step"):
-                return many_steps(iterator)
+                return self._many_steps(iterator)
         logs = None
         for _ in range(model.steps_per_execution):
             try:
                 data = next(iterator)
             except StopIteration:
                 break
-            if not ever_ran:
+            if not self._ever_ran:
                 # For batches of any size: were it traced for the first one's, a training
                 # that begins at a short batch (resumed there) would round differently.
-                _trace(one_step, getattr(iterator, "element_spec", data))
-            ever_ran = True
+                _trace(self._one, getattr(iterator, "element_spec", data))
+            self._ever_ran = True
             with strategy.watching("a training or evaluation step"):
-                logs = one_step(data)
+                logs = self._one(data)
         if logs is None:
-            read_before = ever_ran or epoch_iterator.was_read(iterator)
+            read_before = self._ever_ran or epoch_iterator.was_read(iterator)
             raise StopIteration if read_before else checks.empty_dataset()
-        one_batch = isinstance(logs, dict) and not inputs.is_iterator(iterator)
-        if one_batch and sums.add_up():
-            metrics = model.get_metrics_result()
-            return {name: metrics.get(name, value) for name, value in logs.items()}
+        if not inputs.is_iterator(iterator) and self._sums.add_up():  # `train_on_batch`
+            return self._of_global_metrics(logs)
         return logs
 
-    begun.metric_sums = sums
-    return begun
+    # -- where the steps of an epoch have ended ---------------------------------------
+
+    def epoch_logs(self, logs, of_metrics):
+        """The logs of an epoch, or of an evaluation. All workers must call it.
+
+        Args:
+            logs: those of its last step.
+            of_metrics: function of them, Keras' own: the model's metrics in their place
+                where they have the same names.
+        """
+        sync = self._sync
+        if not self._differ:
+            self._sums.add_up()
+        if sync is None:
+            return of_metrics(self._of_global_metrics(logs))
+        sync.end_of_epoch()
+        traffic = sync.traffic()
+        if not isinstance(logs, dict):
+            return of_metrics(logs)
+        own = {name: value for name, value in logs.items() if name not in traffic}
+        if self._differ:
+            own = sync.global_logs(own, self._known(own))
+        return {**of_metrics(self._of_global_metrics(own)), **traffic}
+
+    def _known(self, logs):
+        """Dict of the logs that follow from the metrics, which are global now, by places."""
+        if self._logs is None or not self._logs.is_of(logs):
+            return {}
+        return self._logs.of_present_metrics()
+
+    def _of_global_metrics(self, logs):
+        """`logs` with those that follow from large or local metrics computed anew."""
+        large = [v for v in metric_variables(self._model) if is_large(v)]
+        if not self._differ and not large:
+            return logs
+        values = tf.nest.flatten(logs)
+        for place, value in self._known(logs).items():
+            values[place] = value
+        return tf.nest.pack_sequence_as(logs, values)
+
+
+class Predictions:
+    """Runs the steps of `predict`; called with a list of batches for each execution.
+
+    Args:
+        strategy: a tfdist strategy.
+        model: the Keras model.
+    """
+
+    def __init__(self, strategy, model):
+        self._strategy, self._model = strategy, model
+        step = autograph.convert(model.predict_step)
+        self._step = compat_trainer.optionals_to_none(model, step)
+        self._many = self._many_steps
+        if not model.run_eagerly:
+            self._many = tf.function(self._many_steps, reduce_retracing=True)
+        self._ever_ran = False
+
+    def _replica_step(self, batch):
+        strategy = self._strategy
+        with active_step.activate(Step(strategy.communicator(), strategy.replica_id())):
+            if not isinstance(batch, GlobalBatch):
+                return self._step(batch)
+            outputs = self._step(batch.data)
+        return tf.nest.map_structure(lambda output: output[: batch.examples], outputs)
+
+    def _one_step(self, data):
+        outputs = self._strategy.run_on_replicas(self._replica_step, args=(data,))
+        if inputs.is_distributed(data):
+            return tf.nest.map_structure(self._strategy.gather_in_order, outputs)
+        # `predict_on_batch`: every replica had all of it.
+        return tf.nest.map_structure(
+            lambda output: self._strategy.experimental_local_results(output)[0], outputs
+        )
+
+    @tf.autograph.experimental.do_not_convert
+    def _many_steps(self, batches):
+        outputs = [self._one_step(data) for data in batches]
+        return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
+
+    def __call__(self, batches):
+        begin(self._strategy, self._model, first=not self._ever_ran)
+        self._ever_ran = True
+        with self._strategy.watching("a prediction step"):
+            return self._many(batches)
 
 
 def _mean(values):
@@ -115,7 +215,10 @@ def _mean(values):
     return tf.add_n([tf.convert_to_tensor(value) for value in values]) / len(values)
 
 
-def _uncompiled(step_function):
+def _compute(model, step_function):
+    """`step_function` as a function of a step and its data, compiled if the model asks for it."""
+    if model.jit_compile:
+        return compiled(model, step_function)
     return lambda step, data: step_function(data)
 
 
@@ -165,46 +268,6 @@ def _repeat(one_step, model):
     return tf.function(many_steps, reduce_retracing=True)
 
 
-def make_predict_function(strategy, model):
-    """The function that `predict` calls with a list of batches for each execution."""
-    step_function = compat_trainer.optionals_to_none(model, autograph.convert(model.predict_step))
-
-    def replica_step(batch):
-        if not isinstance(batch, GlobalBatch):
-            return step_function(batch)
-        return tf.nest.map_structure(
-            lambda output: output[: batch.examples], step_function(batch.data)
-        )
-
-    def one_step(data):
-        outputs = strategy.run_step(replica_step, args=(data,))
-        if inputs.is_distributed(data):
-            return tf.nest.map_structure(strategy.gather_in_order, outputs)
-        # `predict_on_batch`: every replica had all of it.
-        return tf.nest.map_structure(
-            lambda output: strategy.experimental_local_results(output)[0], outputs
-        )
-
-    @tf.autograph.experimental.do_not_convert
-    def many_steps(batches):
-        outputs = [one_step(data) for data in batches]
-        return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
-
-    if not model.run_eagerly:
-        many_steps = tf.function(many_steps, reduce_retracing=True)
-
-    ever_ran = False
-
-    def function(batches):
-        nonlocal ever_ran
-        begin(strategy, model, first=not ever_ran)
-        ever_ran = True
-        with strategy.watching("a prediction step"):
-            return many_steps(batches)
-
-    return function
-
-
 def begin(strategy, model, first):
     """Lets all workers compare notes, once for each call of a Keras method.
 
@@ -216,6 +279,7 @@ def begin(strategy, model, first):
     """
     facts, strategy.next_call = strategy.next_call, None
     if facts is not None or first:
+        strategy.batch_size = (facts or {}).get("batch size")
         strategy.begin(model, facts or {})
 
 

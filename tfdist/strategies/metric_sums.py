@@ -9,14 +9,7 @@ what the first replica alone has seen.
 import tensorflow as tf
 
 from tfdist.compat.variables import global_copy
-
-_LARGE_BYTES = 2**16
-
-
-def is_large(variable):
-    """Whether the state of a metric, a Keras variable, stays out of the steps' messages."""
-    value = variable.value
-    return value.shape.num_elements() * value.dtype.size > _LARGE_BYTES
+from tfdist.sync.step import is_large
 
 
 def assign_sums(variables, communicator):
@@ -61,5 +54,5 @@ class MetricSums:
             assign_sums(variables, self._strategy.communicator())
             return tf.zeros([])
 
-        run = tf.function(lambda: self._strategy.run_step(on_replica), autograph=False)
+        run = tf.function(lambda: self._strategy.run_on_replicas(on_replica), autograph=False)
         return run.get_concrete_function()

@@ -15,12 +15,13 @@ import tfdist
 from tfdist import tf_config
 from tfdist.compat import coordination
 from tfdist.compat import strategy as engine
+from tfdist.compat.variables import is_own
 from tfdist.strategies import handshake
 from tfdist.strategies.agreement import agree, exchange
 from tfdist.strategies.base import KerasStrategy
 from tfdist.strategies.cpu_ring import open_ring
 from tfdist.strategies.lost_worker import explain, explain_ring
-from tfdist.strategies.variables import describe, fingerprints, model_variables, send_to_all
+from tfdist.strategies.variables import all_variables, describe, fingerprints, send_to_all
 from tfdist.strategies.watchdog import Watchdog
 from tfdist.sync import ring_ops
 
@@ -89,14 +90,15 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         """Compares what workers are about to do, and sends new variables of `model` to all."""
         if self.num_workers == 1:
             return
-        every = model_variables(model)
+        every = all_variables(model)
         variables = self._take_new(every)
         facts = {**facts, "new variable": describe(variables)}
         if facts.get("method") == "fit":
             new = {id(variable) for variable in variables}
             sync = self.gradient_sync_of(model)
             if sync is None or not sync.replicas_differ:
-                facts["weight"] = fingerprints(v for v in every if id(v) not in new)
+                alike = [v for v in every if id(v) not in new and not is_own(v)]
+                facts["weight"] = fingerprints(alike)
         self._agree(f"`{facts.get('method', 'a step')}`", facts)
         with self.watching("sending variables"):
             send_to_all(self, variables)

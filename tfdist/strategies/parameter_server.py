@@ -176,15 +176,19 @@ class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
             if function is not None:
                 function.settle()
 
-    def finish_steps(self, model):
-        """Waits for the steps that are out, where those of an epoch or evaluation end.
+    def epoch_logs(self, model, method, logs, of_metrics):
+        """What `fit` and `evaluate` log where their steps have ended; waits for those that are out.
 
-        Returns:
-            Dict of the logs that are no metrics.
+        Args:
+            model: the Keras model.
+            method: "fit" or "evaluate".
+            logs: those of the last step that was handed out.
+            of_metrics: function of them, Keras' own.
         """
         functions = (model.test_function, model.train_function)
         active = [f for f in functions if f is not None and f.is_active]
-        return active[0].finish() if active else {}
+        more = active[0].finish() if active else {}
+        return {**model.get_metrics_result(), **more}
 
     def gradient_sync_of(self, model):
         """None: replicas are not in step."""

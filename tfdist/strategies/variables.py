@@ -11,14 +11,15 @@ _MESSAGE_BYTES = 64 * 2**20
 
 
 def model_variables(model):
-    """The distributed variables of a Keras model, its optimizer and its metrics."""
-    keras_variables = list(model.variables)
+    """The Keras variables of a model and its optimizer."""
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
-        keras_variables += optimizer.variables
-    for metric in model.metrics:
-        keras_variables += metric.variables
-    return [variable.value for variable in keras_variables]
+    return [*model.variables, *(optimizer.variables if optimizer is not None else ())]
+
+
+def all_variables(model):
+    """The distributed variables of a Keras model, its optimizer and its metrics."""
+    of_metrics = [variable for metric in model.metrics for variable in metric.variables]
+    return [variable.value for variable in (*model_variables(model), *of_metrics)]
 
 
 def describe(variables):

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from tfdist.compat.optimizer import loss_scale
 from tfdist.compat.variables import global_copy
-from tfdist.sync.algorithm import assign_weighted_mean
 from tfdist.sync.step import KerasStep, scaled
 
 
@@ -28,10 +27,14 @@ class SynchronousStep(KerasStep):
         replica_id: scalar int tensor.
         examples: scalar int tensor, b_r.
         global_examples: scalar int tensor, B, or None if it is not known.
+        idioms: the `LossIdioms` that look at the losses of the user's own, or None.
     """
 
-    def __init__(self, parts, communicator, replica_id, examples, global_examples=None):
-        super().__init__(communicator, replica_id, examples, global_examples)
+    def __init__(
+        self, parts, communicator, replica_id, examples, global_examples=None, idioms=None
+    ):
+        variables = parts.kept.variables
+        super().__init__(communicator, replica_id, examples, global_examples, variables, idioms)
         communicator.examples = examples
         self._parts = parts
 
@@ -70,8 +73,8 @@ class SynchronousStep(KerasStep):
             means = [mean * tf.cast(scale, mean.dtype) for mean in means]
         return [tf.cast(mean, of.dtype) for of, mean in zip(given, means)]
 
-    def finish(self, logs, metric_variables, compute_logs):
-        logs = super().finish(logs, metric_variables, compute_logs)
+    def finish(self, logs, extras, metric_variables):
+        logs = super().finish(logs, extras, metric_variables)
         self._parts.algorithm.after_update(
             self._parts.state, self._parts.variables, self.communicator
         )
@@ -81,10 +84,12 @@ class SynchronousStep(KerasStep):
 class LocalStep(SynchronousStep):
     """One replica's step with an algorithm whose replicas go their own ways for a while."""
 
-    def __init__(self, parts, communicator, replica_id, examples, global_examples=None):
-        super().__init__(parts, communicator, replica_id, examples, global_examples)
+    def __init__(
+        self, parts, communicator, replica_id, examples, global_examples=None, idioms=None
+    ):
+        super().__init__(parts, communicator, replica_id, examples, global_examples, idioms)
         communicator.examples = tf.cast(examples, tf.float32)
-        self._layer_state = [tf.convert_to_tensor(v) for v in parts.layer_state]
+        self._kept = parts.kept.read()
 
     def global_examples(self):
         if self._global_examples is None:
@@ -109,25 +114,19 @@ class LocalStep(SynchronousStep):
         reduced = iter(present)
         return [None if g is None else next(reduced) for g in gradients]
 
-    def finish(self, logs, metric_variables, compute_logs):
+    def finish(self, logs, extras, metric_variables):
         parts = self._parts
-        self._assigned = {}
-        for variable, before in zip(parts.layer_state, self._layer_state):
-            variable.assign(tf.where(self.examples > 0, tf.convert_to_tensor(variable), before))
+        parts.kept.end_step(self.examples, self._kept, self._state)
         synchronized = parts.algorithm.after_update(parts.state, parts.variables, self.communicator)
-        if parts.layer_state:
-            parts.examples.assign_add(tf.cast(self.examples, tf.float64))
-            tf.cond(synchronized, self._average_layer_state, lambda: False)
+        tf.cond(synchronized, self._synchronize_layers, lambda: False)
         for variable in metric_variables:
             copy = global_copy(variable)
             if copy is not None:  # this replica's, until the end of the epoch
                 copy.assign(tf.convert_to_tensor(variable.value))
         return logs
 
-    def _average_layer_state(self):
-        parts = self._parts
-        assign_weighted_mean(parts.layer_state, parts.examples, self.communicator)
-        parts.examples.assign(0)
+    def _synchronize_layers(self):
+        self._parts.kept.synchronize(self.communicator)
         return True
 
 
@@ -139,11 +138,9 @@ class Parts:
         state: what its `init` returned.
         optimizer: the Keras optimizer that it serves.
         variables: list of the trainable variables.
-        layer_state: list of the variables of floating point that layers assign.
-        examples: float64 variable, how many examples each replica has seen since
-            layers' state was averaged.
+        kept: the `KeptState` of the layers.
     """
 
-    def __init__(self, algorithm, state, optimizer, variables, layer_state, examples):
+    def __init__(self, algorithm, state, optimizer, variables, kept):
         self.algorithm, self.state, self.optimizer = algorithm, state, optimizer
-        self.variables, self.layer_state, self.examples = variables, layer_state, examples
+        self.variables, self.kept = variables, kept

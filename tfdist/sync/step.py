@@ -24,24 +24,31 @@ denominator is not its number of examples (a mask, `mean_with_sample_weight`) ha
 its L_r multiplied by (D_r / D) (B / b_r), where D_r is the denominator on this
 replica and D = sum_r D_r.
 
-**State.** A floating-point variable that a layer assigned in the forward pass
-becomes its mean over replicas, each weighed by b_r; a replica without examples
-does not count.
+**State** that a layer assigned in the forward pass is averaged or added up, see
+`sync/layer_state.py`. **Logs** that a step computed from metrics are computed again from
+the metrics' global sums (`compat/step_logs.py`); what differs between replicas besides is
+averaged, each replica weighed by b_r.
+
+**A train step of the user's own** has a loss that is the mean over its replica's examples:
+that alone is known of it. What says otherwise in so many words is heeded
+(`tf.nn.compute_average_loss`, see `compat/average_loss.py`), what hints at it is warned of
+(`sync/loss_idioms.py`).
 
 Limits: `add_loss` values are averaged like losses (b_r / B each), so one that
-is a sum over the batch, not a mean, differs from one process; so do integer
-variables that a layer assigns, which are left as they are.
+is a sum over the batch, not a mean, differs from one process.
 """
 
 import contextlib
 
-import keras
 import tensorflow as tf
 
+from tfdist.compat.step_logs import MetricsOfStep, StepLogs
 from tfdist.compat.variables import global_copy
+from tfdist.sync.layer_state import LayerState
 
 # Sparse gradients of larger tables stay sparse.
 _DENSE_ELEMENTS = 2**24
+_LARGE_BYTES = 2**16
 
 
 class CommunicatesError(Exception):
@@ -72,11 +79,33 @@ class Step:
         """What `optimizer.scale_loss` scales, instead of `loss`."""
         return loss
 
-    def note_assignment(self, variable):
-        pass
+    def aggregated(self, variable, value):
+        """What to assign to a Keras variable where a layer assigns `value`.
+
+        A custom loop has no end of a step, so what `aggregation` says is done at once, as
+        under `tf.distribute`: to the value, not to what it adds.
+        """
+        if variable.synchronization == "on_read" or variable.aggregation not in ("sum", "mean"):
+            return value
+        (total,) = self.communicator.all_reduce([tf.convert_to_tensor(value)])
+        if variable.aggregation == "mean":
+            total = tf.cast(total / self.num_replicas, total.dtype)
+        return total
+
+    def note_assignment(self, variable, value):
+        """A layer has assigned `value` to `variable` (a Keras variable) on this replica."""
+
+    def note_addition(self, variable, amount):
+        """A layer is about to add `amount` to `variable`, by an assignment that is noted."""
+
+    def note_result(self, metric, compute, value):
+        """`compute()`, a metric's own `result`, gave `value`."""
+
+    def note_target(self, loss):
+        """A tape is asked for the gradient of `loss`."""
 
     def note_forward_collective(self):
-        pass
+        """The model itself communicates: gradients flow between replicas."""
 
     def reduce_gradients(self, gradients, optimizer):
         """The gradients that every replica applies; None stays None.
@@ -103,15 +132,31 @@ class KerasStep(Step):
         examples: scalar int tensor, b_r: how many of this replica's examples count.
         global_examples: scalar int tensor, that of the global batch, or None if
             it is not known.
+        variables: list of the Keras variables that layers may assign.
+        idioms: the `LossIdioms` that look at the losses of the user's own, or None.
+
+    Attributes:
+        logs: the `StepLogs` of the step, as soon as it is traced.
     """
 
     weighs_examples = True
+    logs = None
 
-    def __init__(self, communicator, replica_id, examples, global_examples=None):
+    def __init__(
+        self,
+        communicator,
+        replica_id,
+        examples,
+        global_examples=None,
+        variables=(),
+        idioms=None,
+    ):
         super().__init__(communicator, replica_id)
         self.examples = examples
         self._global_examples = global_examples
-        self._assigned = {}
+        self._state = LayerState(variables if self.num_replicas > 1 else ())
+        self._metrics = MetricsOfStep()
+        self._idioms = idioms
         self._forward_communicates = False
         self._weighed_for = set()  # ids of the optimizers whose loss carries b_r / B
         self._updates = []  # (optimizer, variables, gradients), while they are collected
@@ -159,15 +204,62 @@ class KerasStep(Step):
 
     def forget_updates(self):
         """Begins anew after a `CommunicatesError`."""
-        self._updates, self._assigned = [], {}
+        self._updates = []
         self._weighed_for, self._forward_communicates = set(), False
 
     # -- the forward pass ---------------------------------------------------
 
-    def note_assignment(self, variable):
-        """A layer assigned `variable` (a Keras variable) on this replica."""
-        if variable.synchronization != "on_read" and keras.backend.is_float_dtype(variable.dtype):
-            self._assigned[id(variable)] = variable
+    def aggregated(self, variable, value):
+        return value  # at the end of the step
+
+    def note_assignment(self, variable, value):
+        if variable.synchronization == "on_read":
+            self._metrics.note_assignment(variable)
+        elif self.num_replicas > 1:
+            self._state.note_assignment(variable, value)
+
+    def note_addition(self, variable, amount):
+        if self.num_replicas > 1:
+            self._state.note_addition(variable, amount)
+
+    def note_result(self, metric, compute, value):
+        self._metrics.note_result(metric, compute, value)
+
+    def note_target(self, loss):
+        if self._idioms is not None and self._idioms.own_step:
+            self._idioms.look_at(loss)
+
+    def note_loss(self, loss):
+        """A function of the user's own, which `compile` was given, returned `loss`."""
+        if self._idioms is not None:
+            self._idioms.look_at(loss)
+
+    def note_right_loss(self, loss):
+        """`loss` is that of this replica's examples: it needs no second look."""
+        if self._idioms is not None:
+            self._idioms.note_right(loss)
+
+    def note_unreduced_loss(self, loss):
+        """A loss object returned `loss` without a mean."""
+        if self._idioms is not None:
+            self._idioms.note_unreduced(loss)
+
+    def take_logs(self, logs, metric_variables, alike):
+        """Takes the logs of the step apart, in the function in which it was traced.
+
+        Args:
+            logs: what the train step returned on this replica.
+            metric_variables: list of Keras variables, the metrics' state.
+            alike: list of the Keras variables that the steps of all replicas end with alike.
+
+        Returns:
+            A list of tensors, which `finish` wants back.
+        """
+        changed = self._state.assigned_ids()
+        alike = [v for v in alike if id(v) not in changed]
+        every = {id(v): v for v in metric_variables} | self._metrics.variables
+        self.logs = StepLogs(logs, self._metrics, list(every.values()), alike)
+        return self.logs.extras
 
     def note_forward_collective(self):
         """The model itself communicates: gradients flow between replicas."""
@@ -234,41 +326,50 @@ class KerasStep(Step):
             reduced = iter(self._means(present))
         return [None if g is None else _cast(next(reduced), g.dtype) for g in gradients]
 
-    def finish(self, logs, metric_variables, compute_logs):
-        """Averages layers' state and makes metrics and logs global: one message a dtype.
+    def finish(self, logs, extras, metric_variables):
+        """Makes layers' state, metrics and logs global: one message a dtype.
 
         Args:
-            logs: what the train step returned on this replica: a dict of
-                tensors, or any nested structure of them.
-            metric_variables: list of Keras variables, the metrics' state.
-            compute_logs: called without arguments when the variables in
-                `metric_variables` read as their global values; returns the
-                model's metrics as a dict.
+            logs: what the train step returned on this replica: any structure of
+                tensors and numbers.
+            extras: list of tensors, what `take_logs` returned.
+            metric_variables: list of Keras variables, the state of metrics that becomes
+                global now.
 
         Returns:
             The logs of the global batch; the same on all replicas.
         """
         if self.num_replicas == 1:
             return logs
-        assigned = list(self._assigned.values())
-        self._assigned = {}
-        metric_values = [tf.convert_to_tensor(v.value) for v in metric_variables]
-        state = [tf.convert_to_tensor(v.value) for v in assigned]
-        flat_logs = [tf.convert_to_tensor(value) for value in tf.nest.flatten(logs)]
-        flat_logs = [v if v.dtype.is_floating else tf.cast(v, tf.float32) for v in flat_logs]
-        means, global_metrics = self._means_and_sums(state + flat_logs, metric_values)
-        for variable, mean in zip(assigned, means):
+        known = {id(v) for v in metric_variables}
+        # Metrics that the model does not know of, which its step updates all the same.
+        others = [v for key, v in self._metrics.variables.items() if key not in known]
+        metric_variables = [*metric_variables, *(v for v in others if not is_large(v))]
+        values = [_as_tensor(value) for value in tf.nest.flatten(logs)]
+        differ = [i for i in range(len(values)) if i not in self.logs.derived | self.logs.alike]
+        averaged = self._state.averaged()
+        summed, parts = self._state.summed(self.examples > 0, self._is_first())
+        state = [tf.convert_to_tensor(v.value) for v in averaged]
+        metrics = [tf.convert_to_tensor(v.value) for v in metric_variables]
+        means, sums = self._means_and_sums(
+            state + [_floating(values[i]) for i in differ], metrics + parts
+        )
+        for variable, mean in zip(averaged, means):
             variable.assign(mean)
-        for variable, value in zip(metric_variables, global_metrics):
+        self._state.assign_sums(summed, sums[len(metric_variables) :])
+        pairs = list(zip(metric_variables, sums))
+        for variable, value in pairs:
             copy = global_copy(variable)
             if copy is not None:
                 copy.assign(value)
-        logs = tf.nest.pack_sequence_as(logs, means[len(assigned) :])
-        with keras.StatelessScope(state_mapping=list(zip(metric_variables, global_metrics))):
-            metric_logs = compute_logs()
-        if isinstance(logs, dict):
-            return {name: metric_logs.get(name, value) for name, value in logs.items()}
-        return logs
+        for place, mean in zip(differ, means[len(averaged) :]):
+            values[place] = mean
+        for place, value in self.logs.on_global_metrics(pairs, extras).items():
+            values[place] = value
+        return tf.nest.pack_sequence_as(logs, values)
+
+    def _is_first(self):
+        return tf.constant(True) if self.replica_id is None else tf.equal(self.replica_id, 0)
 
     def _means(self, values):
         return self._means_and_sums(values, [])[0]
@@ -320,6 +421,20 @@ def scaled(value, factor):
             tf.math.multiply_no_nan(value.values, factor), value.indices, value.dense_shape
         )
     return tf.math.multiply_no_nan(value, factor)
+
+
+def is_large(variable):
+    """Whether the state of a metric, a Keras variable, stays out of the steps' messages."""
+    value = variable.value
+    return value.shape.num_elements() * value.dtype.size > _LARGE_BYTES
+
+
+def _as_tensor(value):
+    return value if isinstance(value, tf.Tensor) else tf.convert_to_tensor(value)
+
+
+def _floating(value):
+    return value if value.dtype.is_floating else tf.cast(value, tf.float32)
 
 
 def _cast(value, dtype):

@@ -1,0 +1,236 @@
+"""State that layers assign in the forward pass, and how it becomes that of one process.
+
+Keras' own word decides where the user has passed it, `add_weight(aggregation=...)`:
+
+- "mean": the mean over replicas, each weighed by its number of examples;
+- "sum": the old value, plus the sum of what each replica has added to it;
+- "only_first_replica": the first replica's value;
+- "none": each replica keeps its own (a cache with a row for each of its examples).
+
+Where it was not passed, floating-point state is averaged (the moving statistics of
+`BatchNormalization`), and what was added to an integer is summed where it depends on the
+examples (how many there were), and done once where it does not (how many steps there were).
+The states of a stateful RNN are its replica's own.
+
+Limits: an average that moves by `assign_add(rate * (x - mean))` cannot be told from a
+counter, so `assign_add` to floating-point state without an `aggregation` is averaged, with a
+warning. An integer that is assigned otherwise, from the examples, is left as each replica
+has it, with a warning.
+"""
+
+import warnings
+
+import keras
+import tensorflow as tf
+
+from tfdist.compat import variables as compat_variables
+from tfdist.sync.algorithm import assign_weighted_mean, new_variable
+
+_TINY = 1e-9
+
+
+class LayerState:
+    """What the layers of one replica have assigned in one step.
+
+    Args:
+        variables: list of Keras variables that they may assign.
+    """
+
+    def __init__(self, variables=()):
+        self._assigned = {}
+        # Ids of the variables to which something was added: of each replica's examples, or
+        # what is the same on all replicas.
+        self._added, self._added_alike = set(), set()
+        # Read here, since an assignment may stand in a condition of its own.
+        self._before = {
+            id(v): tf.convert_to_tensor(v.value) for v in variables if _may_be_summed(v)
+        }
+
+    def note_assignment(self, variable, value):
+        """A layer assigns `value` to `variable` (a Keras variable)."""
+        if _is_apart(variable):
+            return
+        if _counts(variable) and id(variable) not in self._added | self._added_alike:
+            if compat_variables.is_sum_with(value, variable):
+                self.note_addition(variable, value)
+            elif not compat_variables.is_alike(value) and not tf.executing_eagerly():
+                _warn_of_integer(variable)
+        self._assigned[id(variable)] = variable
+
+    def note_addition(self, variable, amount):
+        """A layer adds `amount` to `variable`; its assignment follows."""
+        alike = compat_variables.is_alike(amount)
+        if _counts(variable):
+            (self._added_alike if alike else self._added).add(id(variable))
+        elif not alike and variable.aggregation == "none" and not _is_apart(variable):
+            _warn_of_addition(variable)
+
+    def assigned_ids(self):
+        """The ids of the variables that were assigned."""
+        return set(self._assigned)
+
+    def sums(self):
+        """The ids of the variables that become a sum."""
+        return {id(v) for v in self._assigned.values() if _rule(v, self._added) == "sum"}
+
+    def averaged(self):
+        """List of the variables that become their mean over all examples."""
+        return [v for v in self._assigned.values() if _rule(v, self._added) == "mean"]
+
+    def summed(self, counts, is_first):
+        """What replicas add up.
+
+        Args:
+            counts: scalar bool tensor, whether an example of this replica counts.
+            is_first: scalar bool tensor, whether this is the first replica.
+
+        Returns:
+            A pair of lists: the variables, and a tensor for each.
+        """
+        variables, parts = [], []
+        for variable in self._assigned.values():
+            rule, value = _rule(variable, self._added), tf.convert_to_tensor(variable.value)
+            wide = _wide(value.dtype)
+            if rule == "sum":
+                before = tf.cast(self._before[id(variable)], wide)
+                part = tf.where(counts, tf.cast(value, wide) - before, tf.zeros_like(before))
+            elif rule == "only_first_replica":
+                part = tf.cast(value, wide)
+                part = tf.where(is_first, part, tf.zeros_like(part))
+            else:
+                continue
+            variables.append(variable)
+            parts.append(part)
+        return variables, parts
+
+    def assign_sums(self, variables, sums):
+        """Gives the variables of `summed` their new values."""
+        for variable, total in zip(variables, sums):
+            if _rule(variable, self._added) == "sum":
+                total += tf.cast(self._before[id(variable)], total.dtype)
+            variable.assign(tf.cast(total, variable.dtype))
+
+
+class KeptState:
+    """State of layers while replicas go their own ways: it agrees where their models do.
+
+    Made in the scope of the strategy, in front of the first step.
+
+    Args:
+        variables: list of Keras variables that layers may assign.
+
+    Attributes:
+        averaged: list of the distributed variables that become their mean.
+        own: list of those in which a checkpoint keeps the rest: how many examples each
+            replica has seen since the last time, and what counters were then.
+    """
+
+    def __init__(self, variables):
+        self.variables = [v for v in variables if not _is_apart(v)]
+        self.averaged = [v.value for v in self.variables if _rule(v, ()) == "mean"]
+        self._counters = [v for v in self.variables if _may_be_summed(v)]
+        self._before = [new_variable(v.numpy()) for v in self._counters]
+        self._examples = new_variable(tf.zeros([], tf.float64))
+        self._sums = set()  # known where a step is traced
+        self.own = [self._examples, *self._before]
+
+    def summed(self):
+        """List of the distributed variables that become a sum."""
+        return [v.value for v, _ in self._counted()]
+
+    def read(self):
+        """The values in front of a step, of this replica."""
+        return [tf.convert_to_tensor(v) for v in self._kept()]
+
+    def end_step(self, examples, before, state):
+        """Counts a step of this replica; one without examples has changed nothing.
+
+        Args:
+            examples: scalar int tensor, how many of the replica's examples count.
+            before: what `read` returned in front of the step.
+            state: its `LayerState`.
+        """
+        self._sums |= state.sums()
+        for variable, old in zip(self._kept(), before):
+            variable.assign(tf.where(examples > 0, tf.convert_to_tensor(variable), old))
+        self._examples.assign_add(tf.cast(examples, tf.float64))
+
+    def synchronize(self, communicator):
+        """Assigns what it is over all replicas, which go on from there."""
+        self.assign_agreed(communicator)
+        self._examples.assign(0)
+        for variable, before in self._counted():
+            before.assign(tf.convert_to_tensor(variable.value))
+
+    def assign_agreed(self, communicator):
+        """Assigns what it is over all replicas at this moment, and forgets nothing."""
+        if self.averaged:
+            # Replicas weigh alike where none has seen an example.
+            assign_weighted_mean(self.averaged, self._examples + _TINY, communicator)
+        counted = self._counted()
+        added = []
+        for variable, before in counted:
+            wide = _wide(before.dtype)
+            added.append(tf.cast(variable.value, wide) - tf.cast(before, wide))
+        for (variable, before), total in zip(counted, communicator.all_reduce(added)):
+            total += tf.cast(before, total.dtype)
+            variable.value.assign(tf.cast(total, before.dtype))
+
+    def _counted(self):
+        pairs = zip(self._counters, self._before)
+        return [(v, before) for v, before in pairs if id(v) in self._sums]
+
+    def _kept(self):
+        return [*self.averaged, *(v.value for v in self._counters)]
+
+
+def _is_apart(variable):
+    """Whether replicas keep `variable` for themselves, at least until it is read."""
+    return variable.synchronization == "on_read" or compat_variables.is_own(variable)
+
+
+def _counts(variable):
+    """Whether `variable` is an integer without an `aggregation`."""
+    is_float = keras.backend.is_float_dtype(variable.dtype)
+    return variable.aggregation == "none" and not is_float and not _is_apart(variable)
+
+
+def _may_be_summed(variable):
+    return _counts(variable) or (variable.aggregation == "sum" and not _is_apart(variable))
+
+
+def _rule(variable, added):
+    if variable.aggregation != "none":
+        return variable.aggregation
+    if keras.backend.is_float_dtype(variable.dtype):
+        return "mean"
+    return "sum" if id(variable) in added else None
+
+
+def _wide(dtype):
+    """A dtype that collectives sum, and that holds the sum."""
+    if dtype.is_floating:
+        return tf.float32 if dtype.size < 4 else dtype
+    return tf.int64 if dtype.size == 8 or dtype == tf.uint32 else tf.int32
+
+
+def _warn_of_addition(variable):
+    if compat_variables.first_time(variable, "addition"):
+        warnings.warn(
+            f"The layer state {variable.path!r} is changed by `assign_add`, which does not say "
+            "whether it counts something or follows an average; it is averaged over replicas. "
+            'Pass `aggregation="sum"` to its `add_weight` if it is a sum over the batch, or '
+            '"mean" if it is an average.',
+            stacklevel=2,
+        )
+
+
+def _warn_of_integer(variable):
+    if compat_variables.first_time(variable, "integer"):
+        warnings.warn(
+            f"The layer state {variable.path!r} is an integer that is assigned a value which "
+            "depends on the examples, so that replicas hold different ones. Pass "
+            '`aggregation="only_first_replica"` to its `add_weight` if any of them will do, '
+            '"sum" if replicas add to it, or "none" if each replica needs its own.',
+            stacklevel=2,
+        )
