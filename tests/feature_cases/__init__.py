@@ -11,10 +11,28 @@ import tempfile
 import keras
 import numpy as np
 
-from feature_cases import callbacks, data, inference, models, precision, training
+from feature_cases import (
+    callbacks,
+    data,
+    inference,
+    layer_state,
+    models,
+    own_steps,
+    precision,
+    training,
+)
 from feature_cases.common import FEATURES, TOLERANCES
 
-THEMES = (data, training, precision, models, callbacks, inference)  # each lists its features
+THEMES = (
+    data,
+    training,
+    precision,
+    models,
+    own_steps,
+    layer_state,
+    callbacks,
+    inference,
+)  # each lists its features
 
 
 def run(name, strategy=None, directory=None):
