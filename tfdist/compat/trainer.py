@@ -72,6 +72,16 @@ def metrics_of(model):
     return [*model.metrics, *waiting]
 
 
+def state_rows(model):
+    """How many rows the states of stateful RNN layers have: a dict by the layers' names."""
+    found = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful and layer.built:
+            for state in tree.flatten(layer.states):
+                found[layer.name] = state.shape[0]
+    return found
+
+
 def optionals_to_none(model, step_function):
     """Keras' wrapper that turns a batch's empty optionals into None."""
     return model._autoconvert_optionals(step_function)

@@ -34,6 +34,7 @@ class KerasStrategy:
         self.num_workers = engine.worker_count(self)
         self.worker_index = engine.worker_index(self)
         self._communication_options = communication_options
+        self.state_rows = {}  # of the model whose `fit` or the like begins
         self.next_call = None  # what `checks` found out about the Keras call that begins
         self._distributes_for_keras = False
         self._gradient_syncs = {}  # by id of the model in whose `fit` they are

@@ -13,6 +13,7 @@ from tfdist.compat import coordination
 from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
 from tfdist.data.fingerprint import fingerprints
+from tfdist.strategies import stateful
 
 _DATA = ("x", "y", "sample_weight", "validation_data")
 _OF_EPOCHS = ("number of batches", "batch size", "random seed")
@@ -68,6 +69,7 @@ def before(method, model, arguments):
     """
     strategy = compat_trainer.strategy_of(model)
     _check_made_in_scope(method, model, strategy)
+    strategy.state_rows = compat_trainer.state_rows(model)
     if getattr(strategy, "is_asynchronous", False):
         for name in ("x", "validation_data"):
             if inspect.isroutine(arguments.get(name)):
@@ -92,6 +94,7 @@ def before_epochs(strategy, num_batches, batch_size):
     """
     if num_batches == 0:
         raise empty_dataset()
+    stateful.check(strategy, strategy.state_rows, num_batches, batch_size)
     if strategy.next_call is not None:
         found = num_batches, batch_size, coordination.global_seed()
         strategy.next_call.update(zip(_OF_EPOCHS, found))
