@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from upstream import require
 
-from tfdist.compat.datasets import in_one_order, traits
+from tfdist.compat.datasets import batch_size, in_one_order, traits
 
 ROWS = np.arange(6.0)
 
@@ -203,3 +203,39 @@ def test_with_memory(what):
         "tf.random.Generator": lambda: rows().map(lambda x: generator.uniform([])),
     }[what]()
     assert traits(dataset.batch(2)).with_memory
+
+
+BATCHES = {
+    "batch": (4, lambda: rows().batch(4)),
+    "in parallel": (4, lambda: rows().batch(4, num_parallel_calls=2)),
+    "padded": (3, lambda: rows().padded_batch(3)),
+    "behind others": (
+        4,
+        lambda: (
+            rows()
+            .batch(4)
+            .with_options(tf.data.Options())
+            .cache()
+            .shuffle(2)
+            .map(lambda x: x)
+            .map(lambda x: x, num_parallel_calls=2)
+            .repeat(2)
+            .skip(1)
+            .take(1)
+            .prefetch(1)
+        ),
+    ),
+    "twice": (2, lambda: rows().batch(4).unbatch().batch(2)),
+    "changed": (None, lambda: rows().batch(4).unbatch()),
+    "joined": (None, lambda: tf.data.Dataset.zip(rows().batch(4), rows().batch(4))),
+    "none": (None, rows),
+}
+
+
+@pytest.mark.parametrize("expected, make", BATCHES.values(), ids=BATCHES)
+def test_batch_size(expected, make):
+    assert batch_size(make()) == expected
+
+
+def test_what_is_no_dataset_has_no_batch_size():
+    assert batch_size(ROWS) is None and batch_size(None) is None

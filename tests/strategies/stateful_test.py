@@ -53,12 +53,13 @@ def test_a_replicas_batch_trains(layer):
     assert METHODS["predict"](narrow, batch_size=8).shape == (16, 1)
 
 
-def test_a_dataset_and_validation_data():
+@pytest.mark.parametrize("drop_remainder", [True, False])
+def test_a_dataset_and_validation_data(drop_remainder):
     with two_cpus().scope():
         narrow = model(4)
     data = tf.data.Dataset.from_tensor_slices((X, X[:, 0, :1]))
     with pytest.raises(ValueError, match=re.escape("batch_shape=(2, ...)")):
-        narrow.fit(data.batch(4, drop_remainder=True), shuffle=False, verbose=0)
+        narrow.fit(data.batch(4, drop_remainder).prefetch(1), shuffle=False, verbose=0)
     with pytest.raises(ValueError, match=re.escape("batch_shape=(2, ...)")):
         METHODS["fit"](
             narrow, batch_size=8, validation_data=(X, X[:, 0, :1]), validation_batch_size=4

@@ -27,6 +27,11 @@ _ARGUMENTS = (
     *("_tensors", "_filenames", "_start", "_stop", "_step", "_num_shards", "_index"),
     *("_seed", "_seed2", "_count", "_batch_size"),
 )
+# Behind `batch`, these leave the number of rows as it is.
+_KEEP_ROWS = (
+    *("Prefetch", "Repeat", "Options", "Take", "Skip", "Shuffle", "Cache", "MemoryCache"),
+    *("Map", "ParallelMap", "Shard"),
+)
 _SERVICE = "a dataset of tf.data's service, which gives elements as they are ready"
 _CACHES = {"CacheDataset", "CacheDatasetV2"}
 
@@ -83,6 +88,19 @@ def traits(dataset):
                 if "seed" in node.attr and "seed2" in node.attr:
                     seeds.append((node.attr["seed"].i, node.attr["seed2"].i))
     return Traits(unordered, seeds, with_memory)
+
+
+def batch_size(dataset):
+    """The rows of each batch of a `tf.data.Dataset` but the last one; None if it is not known."""
+    while isinstance(dataset, tf.data.Dataset):
+        if hasattr(dataset, "_batch_size"):
+            return int(dataset._batch_size)
+        inputs = dataset._inputs()
+        kind = type(dataset).__name__.strip("_").removesuffix("V2").removesuffix("Dataset")
+        if kind not in _KEEP_ROWS or len(inputs) != 1:
+            return None
+        (dataset,) = inputs
+    return None
 
 
 def in_one_order(dataset):

@@ -25,7 +25,7 @@ from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochItera
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.trainer import model_supports_jit
 
-from tfdist.compat import array_order, epoch_iterator, gpu_dtypes, inputs, py_dataset
+from tfdist.compat import array_order, datasets, epoch_iterator, gpu_dtypes, inputs, py_dataset
 from tfdist.compat.install import replace
 
 _NOT_DENSE = (tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec)
@@ -157,6 +157,7 @@ def _check_data(original):
             batch_size = self.data_adapter.batch_size
         except AttributeError:  # of a dataset that the user has distributed
             batch_size = None
+        batch_size = batch_size or datasets.batch_size(kwargs.get("x"))
         checks.before_epochs(distribute_strategy, self._num_batches, batch_size)
 
     return __init__
