@@ -160,13 +160,24 @@ def _check_made_in_scope(method, model, strategy):
 
 def _facts(method, model, arguments):
     """What must be the same on all workers, in the order in which a difference is named."""
-    facts = {"variable": [f"{tuple(v.shape)} {v.dtype}" for v in model.variables]}
+    facts = _trial(arguments)
+    facts["variable"] = [f"{tuple(v.shape)} {v.dtype}" for v in model.variables]
     if method == "fit" and getattr(model, "optimizer", None) is not None:
         facts["optimizer"] = _config(model.optimizer)
     facts.update(dict.fromkeys(_OF_EPOCHS))
     if compat_trainer.strategy_of(model).num_workers > 1:
         facts["data"] = fingerprints({name: arguments.get(name) for name in _DATA})
     return facts
+
+
+def _trial(arguments):
+    """What KerasTuner tries: no variable shows, say, another dropout rate on another worker."""
+    for callback in callbacks_of(arguments):
+        tried = getattr(getattr(callback, "trial", None), "hyperparameters", None)
+        if tried is not None:
+            values = json.dumps(getattr(tried, "values", None), sort_keys=True, default=str)
+            return {"choice of KerasTuner (which needs the same `seed` on all workers)": values}
+    return {}
 
 
 def _config(optimizer):
