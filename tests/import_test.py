@@ -21,6 +21,7 @@ FLOORS = {
     "sync": 2,
     "data": 2,
     "strategies": 3,
+    "experimental": 3.5,  # hands strategies on
     "cluster_info": 3.5,  # asks the strategies, if one was made, where this worker is
     "checkpointing": 3.7,
     "callbacks": 4,
@@ -201,6 +202,12 @@ def test_the_probe_sees_what_is_loaded():
 
 def test_import_tfdist_loads_nothing_heavy():
     assert loaded_after("import tfdist; assert 'MirroredStrategy' in dir(tfdist)") == []
+
+
+def test_what_tensorflow_has_is_known_without_loading_it():
+    statements = "import tfdist, tfdist.experimental; names = dir(tfdist), dir(tfdist.experimental)"
+    statements += "; assert 'ReduceOp' in names[0] and 'partitioners' in names[1]"
+    assert loaded_after(f"{statements}; assert not hasattr(tfdist, 'Mirored')") == []
 
 
 def test_rank_and_world_size_load_nothing_heavy():

@@ -1,7 +1,8 @@
 """Distributed training for Keras 3 on TensorFlow.
 
 `import tfdist` alone loads neither TensorFlow nor Keras: each public name is
-imported when it is first used (PEP 562), so that `tfdist run --help` is quick.
+imported when it is first used (PEP 562), so that `tfdist run --help` is quick. What else
+`tf.distribute` has stands here, too, as it is: a program changes one word.
 """
 
 import importlib
@@ -35,6 +36,16 @@ _MODULES = (
     "tuning",
     "cluster",
     "cli",
+    "experimental",
+)
+# What `tf.distribute` has beside strategies that are tfdist's own.
+_OF_TENSORFLOW = (
+    *("CrossDeviceOps", "DistributedDataset", "DistributedIterator", "DistributedValues"),
+    *("HierarchicalCopyAllReduce", "InputContext", "InputOptions", "InputReplicationMode"),
+    *("NcclAllReduce", "OneDeviceStrategy", "ReduceOp", "ReductionToOneDevice"),
+    *("ReplicaContext", "RunOptions", "Server", "Strategy", "StrategyExtended"),
+    *("cluster_resolver", "coordinator", "experimental_set_strategy", "get_replica_context"),
+    *("get_strategy", "has_strategy", "in_cross_replica_context"),
 )
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
@@ -45,6 +56,10 @@ def __getattr__(name):
         value = getattr(importlib.import_module(_NAMES[name]), name)
     elif name in _MODULES:
         value = importlib.import_module(f"tfdist.{name}")
+    elif name in _OF_TENSORFLOW:
+        value = getattr(importlib.import_module("tensorflow").distribute, name)
+    elif name == "CentralStorageStrategy":
+        value = importlib.import_module("tfdist.experimental").CentralStorageStrategy
     else:
         raise AttributeError(f"module 'tfdist' has no attribute {name!r}")
     globals()[name] = value
@@ -52,4 +67,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted(__all__)
+    return sorted([*__all__, *_OF_TENSORFLOW])

@@ -1,3 +1,4 @@
+import devices
 import keras
 import numpy as np
 import pytest
@@ -5,8 +6,9 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
-from upstream import original, require, require_parameters
+from upstream import original, require, require_parameters, two_cpus
 
+import tfdist
 from tfdist import compat
 from tfdist.compat import active_step
 from tfdist.compat import optimizer as compat_optimizer
@@ -23,6 +25,8 @@ def test_upstream():
         require_parameters(owner.apply, "self", "grads", "trainable_variables")
         require_parameters(owner.scale_loss, "self", "loss")
     require_parameters(TFOptimizer._all_reduce_sum_gradients, "self", "grads_and_vars")
+    require(keras.optimizers.SGD(), "_distribution_strategy", "_trainable_variables")
+    require_parameters(tf.GradientTape.gradient, "self", "target", "sources")
     assert issubclass(keras.optimizers.Optimizer, (BaseOptimizer, TFOptimizer))
     # Were `apply` overridden on the way, the replacement would not be called.
     for optimizer_class in (keras.optimizers.SGD, keras.optimizers.Adam):
@@ -148,3 +152,96 @@ def test_gradients_have_the_shapes_of_their_variables():
 
     train.get_concrete_function()
     assert [shape.as_list() for shape in seen] == [[6, 4], [4, 3], [3]]
+
+
+# -- eager steps -----------------------------------------------------------------
+
+EAGER = {
+    "SGD": lambda: keras.optimizers.SGD(0.5),
+    "accumulating": lambda: keras.optimizers.SGD(0.5, gradient_accumulation_steps=2),
+    "clipping": lambda: keras.optimizers.SGD(0.5, clipvalue=100.0),
+    "clipping and accumulating": lambda: keras.optimizers.SGD(
+        0.5, clipvalue=100.0, gradient_accumulation_steps=2
+    ),
+    "loss scaling": lambda: LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=8.0),
+}
+
+
+@pytest.mark.parametrize("of_all", [True, False], ids=["same object", "each its own"])
+@pytest.mark.parametrize("make", EAGER.values(), ids=EAGER)
+def test_eager_steps_sum_what_tensorflow_sums(make, of_all):
+    """TensorFlow takes what is the same object on all replicas for their sum already."""
+
+    def weights(strategy):
+        with strategy.scope():
+            variable, optimizer = keras.Variable([1.0, 2.0]), make()
+            optimizer.build([variable])
+        gradient = tf.constant([0.5, -1.0])
+
+        def step():
+            mine = gradient
+            if not of_all:
+                replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+                mine = gradient * tf.cast(replica + 1, tf.float32)
+            optimizer.apply([mine], [variable])
+
+        for _ in range(2):
+            strategy.run(step)
+        return [v.numpy() for v in strategy.experimental_local_results(variable.value)]
+
+    expected = weights(tf.distribute.MirroredStrategy(devices.PAIR))
+    assert not np.array_equal(expected[0], [1.0, 2.0])
+    np.testing.assert_allclose(weights(two_cpus()), expected, rtol=1e-6)
+
+
+def unbatched_step(model, optimizer):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(tf.ones((4, 2))))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply(gradients, model.trainable_variables)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("in_scope", [True, False])
+def test_a_step_that_is_not_on_a_replica(in_scope, replicas, graph):
+    strategy = tfdist.MirroredStrategy(devices.PAIR[:replicas])
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        optimizer = keras.optimizers.SGD(0.5, name="mine")
+    before = model.get_weights()
+    step = tf.function(unbatched_step) if graph else unbatched_step
+    with strategy.scope() if in_scope else tf.init_scope():
+        with pytest.raises(RuntimeError, match="but not on a replica") as error:
+            step(model, optimizer)
+    who = "`tf.GradientTape.gradient`" if in_scope else "`mine.apply`"
+    where = "in the scope of" if in_scope else "outside of the scope of"
+    for part in (who, f"{where} a MirroredStrategy", "`strategy.run(step, args=(batch,))`"):
+        assert part in str(error.value)
+    for mine, old in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(mine, old)
+
+
+def test_apply_in_the_scope_of_gradients_from_elsewhere():
+    strategy = two_cpus()
+    with strategy.scope():
+        variable, optimizer = keras.Variable(1.0), keras.optimizers.SGD(0.5)
+        with pytest.raises(RuntimeError, match=r"apply` was called in the scope of a Mirrored"):
+            optimizer.apply([tf.constant(1.0)], [variable])
+
+
+def test_a_step_without_a_strategy_and_other_errors_of_a_tape_are_untouched():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    kernel = model.get_weights()[0]
+    unbatched_step(model, keras.optimizers.SGD(0.5))
+    np.testing.assert_allclose(model.get_weights()[0], kernel - 0.5)
+    strategy = two_cpus()
+
+    def twice():
+        with tf.GradientTape() as tape:
+            loss = tf.constant(1.0)
+        tape.gradient(loss, [])
+        tape.gradient(loss, [])
+
+    with pytest.raises(RuntimeError, match="non-persistent GradientTape"):
+        strategy.run(twice)

@@ -1,7 +1,9 @@
 import csv
+import json
 import os
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -141,6 +143,39 @@ def test_empty_arrays(method):
     arguments = (X[:0],) if method == "predict" else (X[:0], Y[:0])
     with pytest.raises(ValueError, match="empty: received 0 batches"):
         getattr(mine, method)(*arguments, verbose=0)
+
+
+# -- what workers compare --------------------------------------------------------------
+
+
+def test_what_keras_tuner_tries_is_compared(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(
+        tfdist.MirroredStrategy, "begin", lambda self, model, facts: seen.append(facts)
+    )
+
+    def build(hyperparameters):
+        rate = hyperparameters.Float("rate", 0.1, 0.9)
+        new = keras.Sequential(
+            [keras.Input((2,)), keras.layers.Dropout(rate), keras.layers.Dense(1)]
+        )
+        new.compile("sgd", "mse")
+        return new
+
+    tuner = keras_tuner.RandomSearch(
+        build,
+        "loss",
+        max_trials=1,
+        seed=3,
+        directory=str(tmp_path),
+        distribution_strategy=two_cpus(),
+    )
+    tuner.search(X, Y, verbose=0)
+    (trial,) = tuner.oracle.trials.values()
+    found = [json.loads(facts[name]) for facts in seen for name in facts if "KerasTuner" in name]
+    assert found == [trial.hyperparameters.values]
+    METHODS["fit"](tuner.get_best_models()[0])
+    assert not any("KerasTuner" in name for name in seen[-1])
 
 
 # -- workers that are not the chief -------------------------------------------------

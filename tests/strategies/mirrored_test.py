@@ -1,4 +1,8 @@
 import inspect
+import pathlib
+import re
+import subprocess
+import sys
 
 import devices
 import keras
@@ -24,6 +28,32 @@ def test_it_takes_the_same_arguments():
 def test_without_devices_it_is_where_tensorflows_is():
     mine, stock = tfdist.MirroredStrategy(), tf.distribute.MirroredStrategy()
     assert mine.extended.worker_devices == stock.extended.worker_devices
+
+
+# Keras' own tests, with a word changed in the program that they are.
+KERAS_TESTS = """
+import sys
+import pytest
+import tensorflow as tf
+import tfdist
+
+tf.distribute.MirroredStrategy = tfdist.MirroredStrategy
+# `test_epoch_iterator` looks into the batches of Keras' private iterator.
+options = ["-c", "/dev/null", "-p", "no:cacheprovider", "-k", "not test_epoch_iterator", "-rA"]
+sys.exit(pytest.main([*options, *sys.argv[1:]]))
+"""
+
+
+def test_keras_own_tests_of_strategies():
+    directory = pathlib.Path(keras.__file__).parent / "src" / "backend" / "tensorflow"
+    files = [directory / name for name in ("distribute_test.py", "optimizer_distribute_test.py")]
+    command = [sys.executable, "-c", KERAS_TESTS, "--rootdir", directory, *files]
+    result = subprocess.run(
+        [str(one) for one in command], capture_output=True, text=True, timeout=240
+    )
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    for name in ("test_gradient_accumulation", "test_correctness_with_fit_and_regularizer"):
+        assert re.search(rf"^PASSED .*{name}$", result.stdout, re.MULTILINE), result.stdout
 
 
 # -- fit ------------------------------------------------------------------------

@@ -24,6 +24,8 @@ def _data():
 
 def _session(directory):
     """Runs on each worker; returns what the tests look at."""
+    import warnings
+
     import keras
     import numpy as np
     import tensorflow as tf
@@ -91,6 +93,27 @@ def _session(directory):
     history = counter.fit(x * 0, numbers, batch_size=BATCH, shuffle=True, verbose=0)
     metric = counter.metrics[1].metrics[0]
     found["seen"] = (history.history["seen"], metric.counts.numpy())
+
+    # So they are where the pipeline's order depends on timing.
+    def slow_for_some(number):
+        size = tf.where(number % 5 == 0, 500, 2)
+        return number + tf.cast(0.0 * tf.reduce_sum(tf.ones((size, size))), tf.int64)
+
+    def as_they_come(begin):
+        part = tf.data.Dataset.range(begin, tf.minimum(begin + 10, EXAMPLES))
+        return part.map(slow_for_some, num_parallel_calls=4, deterministic=False)
+
+    options = tf.data.Options()
+    options.deterministic = False
+    data = tf.data.Dataset.range(0, EXAMPLES, 10).with_options(options)
+    data = data.interleave(as_they_come, cycle_length=3, num_parallel_calls=3)
+    data = data.map(lambda number: (tf.zeros([4]), tf.cast(number, tf.float32)[None]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = counter.fit(data.batch(BATCH), epochs=4, shuffle=False, verbose=0)
+    found["seen in one order"] = (history.history["seen"], metric.counts.numpy())
+    told = [str(one.message) for one in caught]
+    found["told of the order"] = sum("depends on timing" in one for one in told)
 
     # A first save: nothing was trained yet, the other worker is not there.
     model = classifier()
@@ -171,6 +194,14 @@ def test_every_example_is_seen_once_an_epoch(session):
         most, counts = worker["seen"]
         assert most == [1.0]
         np.testing.assert_array_equal(counts, np.ones(EXAMPLES))
+
+
+def test_every_example_is_seen_once_an_epoch_whatever_the_order(session):
+    for worker in session[0]:
+        most, counts = worker["seen in one order"]
+        assert most == [1.0] * 4
+        np.testing.assert_array_equal(counts, np.ones(EXAMPLES))
+    assert [worker["told of the order"] for worker in session[0]] == [1, 0]
 
 
 def test_workers_end_with_the_same_model_and_history(session):

@@ -2,8 +2,10 @@
 
 Needs: `BaseOptimizer.apply`, `LossScaleOptimizer.apply`, `.scale_loss` of both
 (public methods, replaced for every optimizer), `BaseOptimizer._trainable_variables`
-`TFOptimizer._all_reduce_sum_gradients` and `BaseOptimizer._get_current_learning_rate`
-(a stale step's rate is smaller; a schedule's cannot be set from outside).
+`TFOptimizer._all_reduce_sum_gradients`, `._distribution_strategy` and
+`BaseOptimizer._get_current_learning_rate` (a stale step's rate is smaller; a schedule's
+cannot be set from outside); and `tf.GradientTape.gradient` (public), where a step that
+is not on a replica fails first.
 Why: Keras reduces gradients at the end of `apply`, after it has unscaled,
 clipped and accumulated them on each replica by itself, so clipping sees a
 replica's gradient where it must see the global one. No hook stands in front.
@@ -30,6 +32,7 @@ def install():
         replace(optimizer_class, "scale_loss", _weigh_loss)
     replace(TFOptimizer, "_all_reduce_sum_gradients", _skip_if_reduced)
     replace(BaseOptimizer, "_get_current_learning_rate", _scaled_for_this_step)
+    replace(tf.GradientTape, "gradient", _explain_without_replica)
 
 
 @contextlib.contextmanager
@@ -60,10 +63,21 @@ def _reduce_before_apply(original):
         step = active_step.current()
         # LossScaleOptimizer.apply calls its inner optimizer's: reduce once.
         if step is None or applying():
+            if not applying():
+                _check_on_a_replica(self)
+            return original(self, grads, trainable_variables)
+        in_fit = getattr(step, "weighs_examples", True)
+        if tf.executing_eagerly() and not in_fit and _only_adds_up(self):
+            # As without tfdist: replicas add up gradients of their own, which Keras sums when it
+            # updates. In a graph that would be in a condition, where replicas cannot meet.
             return original(self, grads, trainable_variables)
         if step.collects_updates:
             return step.collect_update(self, list(grads), trainable_variables)
         variables = trainable_variables or getattr(self, "_trainable_variables", None)
+        if tf.executing_eagerly() and _rescales(self):
+            # TensorFlow takes a tensor that is the same object on all replicas for their
+            # sum already. Keras reduces what it has changed, which are objects of their own.
+            grads = [None if g is None else tf.identity(g) for g in grads]
         grads = step.reduce_gradients(_with_shapes(list(grads), variables), self)
         _applying.depth = 1
         try:
@@ -73,6 +87,61 @@ def _reduce_before_apply(original):
             _applying.depth = 0
 
     return apply
+
+
+def _only_adds_up(optimizer):
+    """Whether gradients are accumulated, and nothing else happens to them before the update."""
+    return bool(getattr(optimizer, "gradient_accumulation_steps", None)) and not _rescales(
+        optimizer
+    )
+
+
+def _rescales(optimizer):
+    """Whether Keras' own `apply` makes other gradients of each that it is given."""
+    clips = ("clipnorm", "global_clipnorm", "clipvalue")
+    return isinstance(optimizer, LossScaleOptimizer) or any(
+        getattr(optimizer, name, None) for name in clips
+    )
+
+
+def _check_on_a_replica(optimizer):
+    """Refuses an update that no replica makes: workers would each train a model of their own."""
+    strategy = getattr(optimizer, "_distribution_strategy", None)
+    active = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    if not getattr(strategy, "is_tfdist", False):
+        strategy = active
+    if not getattr(strategy, "is_tfdist", False) or getattr(strategy, "is_asynchronous", False):
+        return
+    if active is not strategy:
+        raise _not_on_a_replica(f"`{optimizer.name}.apply`", "outside of the scope", strategy)
+    if tf.distribute.in_cross_replica_context():
+        raise _not_on_a_replica(f"`{optimizer.name}.apply`", "in the scope", strategy)
+
+
+def _explain_without_replica(original):
+    def gradient(self, *args, **kwargs):
+        try:
+            return original(self, *args, **kwargs)
+        except ValueError as error:
+            active = tf.distribute.get_strategy()
+            if not (
+                getattr(active, "is_tfdist", False)
+                and not getattr(active, "is_asynchronous", False)
+                and tf.distribute.in_cross_replica_context()
+            ):
+                raise
+            raise _not_on_a_replica("`tf.GradientTape.gradient`", "in the scope", active) from error
+
+    return gradient
+
+
+def _not_on_a_replica(what, where, strategy):
+    return RuntimeError(
+        f"{what} was called {where} of a {type(strategy).__name__}, but not on a replica: its "
+        "variables are trained inside of `strategy.run` alone, where gradients are summed over "
+        "replicas. Put the step (the `tf.GradientTape` and `optimizer.apply`) into a function and "
+        "call `strategy.run(step, args=(batch,))`, or use `model.fit`."
+    )
 
 
 def _with_shapes(gradients, variables):

@@ -3,14 +3,16 @@
 Needs: `TensorFlowTrainer.make_train_function`, `.make_test_function`,
 `.make_predict_function`, `.fit`, `.evaluate`, `.predict` (public, replaced for
 every model), `._maybe_symbolic_build`, `._get_metrics_result_or_logs`, `._autoconvert_optionals`,
+`._symbolic_build`, and what that asks for: `._flatten_layers`, `._compute_loss`, `._post_build`,
 `._resolve_auto_jit_compile`, `model_supports_jit`,
-`Model._distribute_strategy`, `Model._compile_metrics` with its `_user_metrics` and
-`_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`, `._num_batches` and
-`.data_adapter`, and `ArrayDataAdapter`, to tell arrays, whose length is sure, from what
-claims one.
+`Model._distribute_strategy`, `Model._compile_loss`, `Model._compile_metrics` with its
+`_user_metrics` and `_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`,
+`._num_batches` and `.data_adapter`, and `ArrayDataAdapter`, to tell arrays, whose length is
+sure, from what claims one.
 Why: Keras' own step functions average the replicas' metrics (and cannot do even
 that on several workers), read one log at a time with a collective each, and its
-symbolic build reduces a whole input batch over the network.
+symbolic build reduces a whole input batch over the network, and takes ragged and sparse
+tensors for dense ones (without a strategy Keras builds a model where its step is traced).
 """
 
 import contextlib
@@ -24,8 +26,10 @@ from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochItera
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.trainer import model_supports_jit
 
-from tfdist.compat import array_order, epoch_iterator, gpu_dtypes, inputs, py_dataset
+from tfdist.compat import array_order, datasets, epoch_iterator, gpu_dtypes, inputs, py_dataset
 from tfdist.compat.install import replace
+
+_NOT_DENSE = (tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec)
 
 
 def install():
@@ -72,6 +76,16 @@ def metrics_of(model):
     )
     waiting = [m for m in tree.flatten(given) if isinstance(m, keras.metrics.Metric)]
     return [*model.metrics, *waiting]
+
+
+def state_rows(model):
+    """How many rows the states of stateful RNN layers have: a dict by the layers' names."""
+    found = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful and layer.built:
+            for state in tree.flatten(layer.states):
+                found[layer.name] = state.shape[0]
+    return found
 
 
 def optionals_to_none(model, step_function):
@@ -149,6 +163,7 @@ def _check_data(original):
             batch_size = self.data_adapter.batch_size
         except AttributeError:  # of a dataset that the user has distributed
             batch_size = None
+        batch_size = batch_size or datasets.batch_size(kwargs.get("x"))
         checks.before_epochs(distribute_strategy, self._num_batches, batch_size)
 
     return __init__
@@ -195,7 +210,7 @@ def _build_without_data(original):
                 data_batch = _first_batch(strategy, iterator)
         with strategy.scope():
             try:
-                self._symbolic_build(data_batch=data_batch)
+                _build(self, data_batch)
             except Exception:
                 # A train step of the user's own need not call the model on `x` (a
                 # GAN): what it uses is built when the step is traced, as it is
@@ -205,6 +220,31 @@ def _build_without_data(original):
                     raise
 
     return _maybe_symbolic_build
+
+
+def _build(model, batch):
+    """Builds `model` and what it was compiled with, for a batch or its `tf.TypeSpec`s."""
+    if not any(isinstance(leaf, _NOT_DENSE) for leaf in tree.flatten(batch)):
+        model._symbolic_build(data_batch=batch)
+        return
+    parts = (model._compile_metrics, model._compile_loss, *model._flatten_layers())
+    if not all(part is None or part.built for part in parts):
+        # Keras' symbols know neither ragged nor sparse tensors; TensorFlow's do.
+        tf.function(functools.partial(_use, model), autograph=False).get_concrete_function(batch)
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    model._post_build()
+
+
+def _use(model, batch):
+    """Calls what has variables to make; the values that it computes are dropped."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    with keras.StatelessScope(), keras.SymbolicScope():
+        y_pred = model(x, training=False)
+        if model._compile_metrics is not None and not model._compile_metrics.built:
+            model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        if model._compile_loss is not None and not model._compile_loss.built:
+            model._compute_loss(x, y, y_pred, sample_weight, training=False)
 
 
 def _first_batch(strategy, epoch_iterator):

@@ -10,7 +10,7 @@ from tfdist.compat import active_step, autograph, inputs, variables
 from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
 from tfdist.data.split import is_dealt_out, split_global_batches
-from tfdist.strategies import keras_functions
+from tfdist.strategies import keras_functions, one_order
 from tfdist.sync.communicator import ReplicaCommunicator
 from tfdist.sync.loss_idioms import LossIdioms
 from tfdist.sync.step import KerasStep, Step
@@ -31,6 +31,7 @@ class KerasStrategy:
         self.worker_index = engine.worker_index(self)
         self._communication_options = communication_options
         self.batch_size = None  # of the Keras call that goes on, where it is known
+        self.state_rows = {}  # of the model whose `fit` or the like begins
         self.next_call = None  # what `checks` found out about the Keras call that begins
         self._distributes_for_keras = False
         self._gradient_syncs = {}  # by id of the model in whose `fit` they are
@@ -122,12 +123,15 @@ class KerasStrategy:
         """Deals each global batch of `dataset` out to the replicas.
 
         Every worker must pass the same dataset; sizes per replica differ by at
-        most one example. Where the user has set the auto-shard policy to FILE,
-        HINT or OFF, TensorFlow's own sharding is used and the examples of a step
-        are whatever each worker reads.
+        most one example. On several workers its order is a fixed one, whatever
+        `deterministic` says (see `tfdist.strategies.one_order`). Where the user has
+        set the auto-shard policy to FILE, HINT or OFF, TensorFlow's own sharding is
+        used and the examples of a step are whatever each worker reads.
         """
         if options is not None or not is_dealt_out(dataset):
             return super().experimental_distribute_dataset(dataset, options)
+        if self.num_workers > 1:
+            dataset = one_order.of_all_workers(dataset, self)
         local = split_global_batches(
             dataset,
             self.num_replicas_in_sync,
@@ -205,7 +209,14 @@ class KerasStrategy:
             return self.experimental_local_results(value)[0]
         if self.num_workers == 1:
             return tf.concat(self.experimental_local_results(value), axis=0)
-        dtype = self.experimental_local_results(value)[0].dtype
+        first = self.experimental_local_results(value)[0]
+        if isinstance(first, tf.RaggedTensor):
+            parts = self.run_on_replicas(
+                lambda part: (part.flat_values, part.nested_row_lengths()), args=(value,)
+            )
+            values, lengths = tf.nest.map_structure(self.gather_in_order, parts)
+            return tf.RaggedTensor.from_nested_row_lengths(values, lengths)
+        dtype = first.dtype
         if dtype == tf.string:
             raise ValueError(
                 "`predict` on several workers cannot gather strings: TensorFlow's collectives "

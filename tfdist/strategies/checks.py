@@ -13,6 +13,7 @@ from tfdist.compat import coordination
 from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
 from tfdist.data.fingerprint import fingerprints
+from tfdist.strategies import stateful
 
 _DATA = ("x", "y", "sample_weight", "validation_data")
 _OF_EPOCHS = ("number of batches", "batch size", "random seed")
@@ -68,6 +69,7 @@ def before(method, model, arguments):
     """
     strategy = compat_trainer.strategy_of(model)
     _check_made_in_scope(method, model, strategy)
+    strategy.state_rows = compat_trainer.state_rows(model)
     if getattr(strategy, "is_asynchronous", False):
         for name in ("x", "validation_data"):
             if inspect.isroutine(arguments.get(name)):
@@ -92,6 +94,7 @@ def before_epochs(strategy, num_batches, batch_size):
     """
     if num_batches == 0:
         raise empty_dataset()
+    stateful.check(strategy, strategy.state_rows, num_batches, batch_size)
     if strategy.next_call is not None:
         found = num_batches, batch_size, coordination.global_seed()
         strategy.next_call.update(zip(_OF_EPOCHS, found))
@@ -157,13 +160,24 @@ def _check_made_in_scope(method, model, strategy):
 
 def _facts(method, model, arguments):
     """What must be the same on all workers, in the order in which a difference is named."""
-    facts = {"variable": [f"{tuple(v.shape)} {v.dtype}" for v in model.variables]}
+    facts = _trial(arguments)
+    facts["variable"] = [f"{tuple(v.shape)} {v.dtype}" for v in model.variables]
     if method == "fit" and getattr(model, "optimizer", None) is not None:
         facts["optimizer"] = _config(model.optimizer)
     facts.update(dict.fromkeys(_OF_EPOCHS))
     if compat_trainer.strategy_of(model).num_workers > 1:
         facts["data"] = fingerprints({name: arguments.get(name) for name in _DATA})
     return facts
+
+
+def _trial(arguments):
+    """What KerasTuner tries: no variable shows, say, another dropout rate on another worker."""
+    for callback in callbacks_of(arguments):
+        tried = getattr(getattr(callback, "trial", None), "hyperparameters", None)
+        if tried is not None:
+            values = json.dumps(getattr(tried, "values", None), sort_keys=True, default=str)
+            return {"choice of KerasTuner (which needs the same `seed` on all workers)": values}
+    return {}
 
 
 def _config(optimizer):

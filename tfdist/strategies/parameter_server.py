@@ -72,6 +72,7 @@ class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
         resolver = cluster_resolver or tf.distribute.cluster_resolver.TFConfigClusterResolver()
         super().__init__(resolver)
         self.variable_partitioner = variable_partitioner
+        self.state_rows = {}  # of the model whose `fit` or the like begins
         self.next_call = None
         self.asynchrony = Asynchrony()
         self._locks, self._claims = {}, {}

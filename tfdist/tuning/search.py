@@ -55,6 +55,11 @@ def search(
     - Under `tfdist run` with a `tfdist.MultiWorkerMirroredStrategy` all workers train each
       trial together.
 
+    A tuner of KerasTuner's own works under a `tfdist.MultiWorkerMirroredStrategy`, too, if all
+    workers give it the same `seed`, so that they try the same, and the same `directory`, on a
+    disk that all see: the chief alone writes models, and a worker with a directory of its own
+    finds none there.
+
     Each way returns the same on all workers. Ended trials are kept in `directory`: the same
     call again, after a crash or a kill, runs those that are missing. A trial that raises is
     in the results with its error; three in a row end the search.
