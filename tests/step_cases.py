@@ -21,13 +21,14 @@ rng = np.random.default_rng(5)
 EXAMPLES = rng.normal(size=(10, 2, 3)) * np.linspace(0.1, 5, 10)[:, None, None]
 
 
-def keras_step(communicator, split, known=True):
+def keras_step(communicator, split, known=True, variables=()):
     replica = communicator.replica
     return KerasStep(
         communicator,
         tf.constant(replica),
         tf.constant(split[replica], tf.int64),
         tf.constant(sum(split), tf.int64) if known else None,
+        variables,
     )
 
 

@@ -1,7 +1,8 @@
 """What a tensor of a traced step was computed from, and the same computation on other values.
 
-Needs: the order of a graph's operations (`Operation._id`), `FuncGraph.captures`, and
-`Graph._functions` with their `add_to_graph`.
+Needs: the order of a graph's operations (`Operation._id`), `FuncGraph.captures`,
+`Graph._functions` with their `add_to_graph` and `cached_definition`, and TensorFlow's
+registry of operations.
 Why: whether a number that a step returns comes from its metrics alone, or whether what a
 layer adds to a counter depends on the examples, is written in the graph and nowhere else.
 
@@ -9,6 +10,7 @@ Limits: outside of a graph (`run_eagerly=True`) nothing is known.
 """
 
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 
 _READ = "ReadVariableOp"
 
@@ -21,13 +23,14 @@ def in_graph(tensor):
 def position(graph=None):
     """Where a graph ends at this moment: operations that are made later stand behind it."""
     graph = graph or tf.compat.v1.get_default_graph()
-    return graph, graph.version
+    operations = graph.get_operations()
+    return graph, operations[-1]._id if operations else -1
 
 
 def is_behind(operation, position):
     """Whether `operation` was made behind `position`; true where they cannot be compared."""
-    graph, version = position
-    return operation.graph is not graph or operation._id > version
+    graph, last = position
+    return operation.graph is not graph or operation._id > last
 
 
 def outermost(tensor):
@@ -76,10 +79,39 @@ def _depends_on_data(tensor):
         seen.add(id(operation))
         if operation.type == _READ:
             continue
-        if operation.type.startswith("Placeholder") or operation.op_def.is_stateful:
+        if operation.type.startswith("Placeholder") or _has_memory(operation):
             return True
         waiting += operation.inputs
     return False
+
+
+# Operations that call functions; their own mark says "stateful" even where those only read.
+_CALLS = ("If", "While", "Case", "PartitionedCall", "StatefulPartitionedCall")
+
+
+def _has_memory(operation):
+    """Whether `operation`, or a function that it calls, does more than to read variables."""
+    if operation.type not in _CALLS:
+        return operation.op_def.is_stateful
+    called = [a.func.name for a in operation.node_def.attr.values() if a.HasField("func")]
+    nodes, seen = [], set()
+    while called:
+        name = called.pop()
+        function = operation.graph._functions.get(name)
+        if function is None:
+            return True
+        if name not in seen:
+            seen.add(name)
+            inner = function.cached_definition.node_def
+            nodes += inner
+            called += [a.func.name for n in inner for a in n.attr.values() if a.HasField("func")]
+    read_or_call = (_READ, *_CALLS)
+    return any(n.op not in read_or_call and _is_stateful(n.op) for n in nodes)
+
+
+def _is_stateful(name):
+    definition = op_def_registry.get(name)
+    return definition is None or definition.is_stateful
 
 
 def adds_to(tensor, variable):
@@ -202,7 +234,8 @@ class Factors:
 
     Args:
         loss: a tensor of a graph.
-        stops: set of the ids of tensors behind which the way is not followed.
+        stops: the ids of tensors to which the way is not followed.
+        ends: the ids of tensors where it ends.
 
     Attributes:
         found: list of `(sign, number, rank)`: "*" or "/", a float, and the rank of what
@@ -210,7 +243,7 @@ class Factors:
         passed: list of the tensors on the way.
     """
 
-    def __init__(self, loss, stops=()):
+    def __init__(self, loss, stops=(), ends=()):
         self.found, self.passed = [], []
         seen, waiting = set(), [loss]
         while waiting:
@@ -219,6 +252,8 @@ class Factors:
                 continue
             seen.add(id(tensor))
             self.passed.append(tensor)
+            if id(tensor) in ends:
+                continue
             operation = tensor.op
             if operation.type in _PARTS:
                 waiting += operation.inputs

@@ -49,15 +49,16 @@ class LossIdioms:
         """Warns if `loss`, a tensor, does not look like a mean over this replica's examples."""
         if not graphs.in_graph(loss):
             return
-        factors = graphs.Factors(loss, self._right)
+        factors = graphs.Factors(loss, self._right, self._unreduced)
         for sign, number, rank in factors.found:
             meaning = self._meaning(number if sign == "/" else 1 / (number or math.inf), rank)
             if meaning is not None:
                 did = "divided by" if sign == "/" else "multiplied by one over"
                 _warn(f"it is {did} {meaning}")
                 return
-        means = [t for t in factors.passed if t.op.type == "Mean"]
-        if not means and any(id(t) in self._unreduced for t in factors.passed):
+        ends = [t for t in factors.passed if id(t) in self._unreduced]
+        means = [t for t in factors.passed if t.op.type == "Mean" and id(t) not in self._unreduced]
+        if ends and not means:
             _warn('it comes from a loss object with reduction="sum" or "none"')
 
     def _meaning(self, divisor, rank):
