@@ -104,6 +104,37 @@ def test_what_was_made_inside_may_be_used_anywhere(method):
     METHODS[method](model())  # no strategy at all
 
 
+# -- strategies whose steps are Keras' own -----------------------------------------
+
+
+@pytest.mark.parametrize("make", [tfdist.callbacks.SyncSGD, tfdist.callbacks.Checkpoint])
+@pytest.mark.parametrize("tpu", [tfdist.TPUStrategy, tf.distribute.TPUStrategy])
+def test_on_tpus_nobody_is_sent_to_another_tpu_strategy(make, tpu, tmp_path):
+    callback = make(tmp_path) if make is tfdist.callbacks.Checkpoint else make()
+    mine = model()
+    mine._distribute_strategy = object.__new__(tpu)  # there is no TPU here
+    with pytest.raises(ValueError, match=f"`{make.__name__}` works in the training") as error:
+        mine.fit(X, Y, callbacks=[callback], verbose=0)
+    assert "under a TPUStrategy, where Keras trains by its own. Leave it out" in str(error.value)
+    assert "tfdist.TPUStrategy" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "stock, instead",
+    [
+        ("MirroredStrategy", "Use `tfdist.MirroredStrategy`, which takes the same arg"),
+        ("MultiWorkerMirroredStrategy", "Use `tfdist.MultiWorkerMirroredStrategy`, which"),
+        ("OneDeviceStrategy", "Use one of them."),
+    ],
+)
+def test_a_strategy_of_tf_distribute_is_told_of_one_that_exists(stock, instead):
+    callback, mine = tfdist.callbacks.SyncSGD(), model()
+    mine._distribute_strategy = object.__new__(getattr(tf.distribute, stock))
+    with pytest.raises(ValueError, match=f"made under tf[.]distribute's {stock}[.] ") as error:
+        mine.fit(X, Y, callbacks=[callback], verbose=0)
+    assert instead in str(error.value)
+
+
 # -- data without a batch ---------------------------------------------------------
 
 

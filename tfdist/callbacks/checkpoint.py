@@ -99,6 +99,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.max_to_keep = max_to_keep
         self.on_write_error = on_write_error
+        self._arguments = None  # of the `fit` that goes on
         compat.install()
 
     # -- around `fit` -----------------------------------------------------------
@@ -135,17 +136,13 @@ class Checkpoint(keras.callbacks.Callback):
         finally:
             epoch_iterator.forget(model)
             python_state.set_seed(*seed_before)
-            self._resumed = self._state = self._data = self._callbacks = None
+            self._resumed = self._state = self._data = self._callbacks = self._arguments = None
 
     def _strategy_of(self, model):
         strategy = model.distribute_strategy
         known = getattr(strategy, "is_tfdist", False) or training_state.is_single_device(strategy)
         if not known:
-            raise ValueError(
-                f"`Checkpoint` works without a strategy and under those of tfdist; the model was "
-                f"made under tf.distribute's {type(strategy).__name__}. Use "
-                f"`tfdist.{type(strategy).__name__}`, which takes the same arguments."
-            )
+            raise checks.not_trained_by_tfdist("Checkpoint", strategy)
         return strategy
 
     def _come_last(self, arguments):
@@ -194,6 +191,13 @@ class Checkpoint(keras.callbacks.Callback):
     # -- what Keras calls -------------------------------------------------------
 
     def on_train_begin(self, logs=None):
+        if self._arguments is None:  # Python has looked `model.fit` up before it came here
+            raise RuntimeError(
+                "`Checkpoint` was made between the brackets of `fit`, as the first thing of tfdist "
+                "that this program uses, and could not look at the data in time. Make it in a line "
+                "of its own: `checkpoint = tfdist.callbacks.Checkpoint(directory)`, and then "
+                "`model.fit(..., callbacks=[checkpoint])`."
+            )
         self._shape = data.shape_of(self._data, self._arguments, self.model.steps_per_execution)
         if self._state is not None:
             header = self._resumed.header

@@ -105,6 +105,33 @@ def empty_dataset():
     )
 
 
+# Those of `tf.distribute` that have a namesake in tfdist which trains by tfdist's steps. (Their
+# classes have other names: `CollectiveAllReduceStrategy`.)
+_WITH_A_NAMESAKE = ("MultiWorkerMirroredStrategy", "MirroredStrategy", "ParameterServerStrategy")
+
+
+def not_trained_by_tfdist(what, strategy):
+    """The error for what works in the steps of tfdist alone.
+
+    Args:
+        what: str, such as a callback's name.
+        strategy: the model's, whose steps are Keras' own.
+    """
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return ValueError(
+            f"`{what}` works in the training steps of tfdist; the model was made under a "
+            "TPUStrategy, where Keras trains by its own. Leave it out, or train on GPUs or CPUs "
+            "under another strategy of tfdist."
+        )
+    same = [n for n in _WITH_A_NAMESAKE if isinstance(strategy, getattr(tf.distribute, n))]
+    name = same[0] if same else type(strategy).__name__
+    instead = f"`tfdist.{name}`, which takes the same arguments" if same else "one of them"
+    return ValueError(
+        f"`{what}` works under the strategies of tfdist; the model was made under tf.distribute's "
+        f"{name}. Use {instead}."
+    )
+
+
 def without_scope(method):
     """Checks that a model made under no tfdist strategy is meant to train alone.
 
