@@ -1,5 +1,5 @@
 import csv
-import os
+import warnings
 
 import keras
 import numpy as np
@@ -8,6 +8,7 @@ import tensorflow as tf
 from upstream import two_cpus
 
 import tfdist
+from tfdist import tf_config
 
 X, Y = np.ones((8, 2)), np.ones((8, 1))
 METHODS = {
@@ -36,6 +37,22 @@ def test_a_model_made_outside_and_used_inside(method):
             METHODS[method](outside)
     assert f"`{method}` was called inside the scope of a MirroredStrategy" in str(error.value)
     assert "Create and compile the model inside `with strategy.scope():`" in str(error.value)
+
+
+def test_on_a_worker_of_a_cluster_it_trains_alone_and_says_so_once(monkeypatch):
+    cluster = tf_config.Cluster(("a:1", "b:1"), 1, "worker", (), False)
+    monkeypatch.setattr("tfdist.strategies.multi_worker._joined", cluster)
+    outside = model()
+    weights = outside.get_weights()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        METHODS["fit"](outside)
+        METHODS["evaluate"](outside)
+        METHODS["predict"](outside)
+    (one,) = caught
+    assert "on this worker alone (worker 1 of 2)" in str(one.message)
+    assert one.filename == __file__  # the line of the user's `fit`
+    assert not np.array_equal(outside.get_weights()[0], weights[0])
 
 
 @methods
@@ -207,9 +224,24 @@ def test_a_worker_that_is_not_the_chief_writes_nothing(not_the_chief, tmp_path, 
     mine.fit(X, Y, epochs=2, callbacks=given, verbose=2)
     assert capsys.readouterr().out == ""
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert given[1].filename == os.devnull
     assert given[-1].epochs == 2
     assert len(given) == 5  # the user's list is the user's
+
+
+def test_the_users_callbacks_are_as_before(monkeypatch, tmp_path):
+    with two_cpus().scope():
+        mine, own = model(), model()
+    given = callbacks(tmp_path)
+    before = [dict(vars(callback)) for callback in given[1:-1:2]]  # CSVLogger, BackupAndRestore
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(tfdist.MirroredStrategy, "is_chief", property(lambda self: False))
+        mine.fit(X, Y, epochs=2, callbacks=given, verbose=0)
+    assert [dict(vars(callback)) for callback in given[1:-1:2]] == before
+    # The same objects then write where they should: in another program's chief, or later.
+    own.fit(X, Y, epochs=2, callbacks=given, verbose=0)
+    assert given[1].filename == str(tmp_path / "log.csv")
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,loss")
+    assert [path for path in (tmp_path / "backup").iterdir() if path.is_file()]
 
 
 @methods
