@@ -19,6 +19,7 @@ import warnings
 import keras
 
 from tfdist import compat
+from tfdist.arguments import integer
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
 from tfdist.checkpointing import choice, data, python_state, variables
 from tfdist.checkpointing.encoding import decode, encode
@@ -86,18 +87,12 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, directory, every_steps=None, max_to_keep=2, on_write_error="warn"):
         super().__init__()
-        if every_steps is not None and (int(every_steps) != every_steps or every_steps < 1):
-            raise ValueError(f"every_steps={every_steps!r}: expected None or an int of at least 1.")
-        if int(max_to_keep) != max_to_keep or max_to_keep < 2:
-            raise ValueError(
-                f"max_to_keep={max_to_keep!r}: expected an int of at least 2, so that there is "
-                "another one if the newest is broken."
-            )
         if on_write_error not in ("warn", "stop"):
             raise ValueError(f'on_write_error={on_write_error!r}: expected "warn" or "stop".')
         self.directory = directory
-        self.every_steps = every_steps
-        self.max_to_keep = max_to_keep
+        self.every_steps = integer("every_steps", every_steps, least=1, or_none=True)
+        meaning = "so that there is another one if the newest is broken"
+        self.max_to_keep = integer("max_to_keep", max_to_keep, least=2, meaning=meaning)
         self.on_write_error = on_write_error
         self._arguments = None  # of the `fit` that goes on
         compat.install()
