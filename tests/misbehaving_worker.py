@@ -30,6 +30,7 @@ def make_model():
 
 
 if mode == "outside the scope":
+    keras.utils.set_random_seed(5)
     model = make_model()
 else:
     with strategy.scope():
@@ -59,7 +60,11 @@ if mode == "evaluates alone":
 callbacks = [Misbehave()]
 if sys.argv[2:] == ["LocalSGD"]:
     callbacks.append(tfdist.callbacks.LocalSGD(period=1000))
+if mode == "outside the scope":
+    x, y = x[: 8 * (1 + tfdist.rank())], y[: 8 * (1 + tfdist.rank())]
 model.fit(x, y, batch_size=8, verbose=0, callbacks=callbacks)
+if mode == "outside the scope":
+    print("weights:", [float(w) for w in np.concatenate([v.ravel() for v in model.get_weights()])])
 if mode == "other weights":
     if other:
         model.layers[-1].set_weights([np.ones((3, 1)), np.ones(1)])

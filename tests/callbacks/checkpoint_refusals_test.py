@@ -1,7 +1,10 @@
 """What `Checkpoint` refuses before any work: other trainings, data that cannot be read again."""
 
+import inspect
+
 import checkpoint_cases as cases
 import devices
+import keras
 import pytest
 import tensorflow as tf
 from checkpoint_cases import X, Y, batches_read_once, names
@@ -91,3 +94,12 @@ def test_a_stock_strategy_is_refused(tmp_path):
     model = cases.make_model(tf.distribute.MirroredStrategy(devices.PAIR[:1]))
     with pytest.raises(ValueError, match=r"Use `tfdist.MirroredStrategy`"):
         model.fit(X, Y, verbose=0, callbacks=[tfdist.callbacks.Checkpoint(tmp_path)])
+
+
+def test_one_that_came_too_late_says_so(tmp_path):
+    model, checkpoint = cases.make_model(), tfdist.callbacks.Checkpoint(tmp_path)
+    fit_before_tfdist = inspect.unwrap(keras.Model.fit)  # what `model.fit(` was, then
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="Make it in a line of its own"):
+            fit_before_tfdist(model, X, Y, verbose=0, callbacks=[checkpoint])
+        model.fit(X, Y, verbose=0, callbacks=[checkpoint])

@@ -38,6 +38,28 @@ def test_aggregations_without_a_strategy_are_the_originals(aggregation):
         assert metric._map_aggregation(aggregation) == stock
 
 
+@pytest.mark.parametrize("convert", [int, float])
+def test_numbers_of_scalars_and_of_nothing_else(convert):
+    def converted(value):
+        return convert(keras.Variable(value, dtype="float32"))
+
+    assert converted(3.0) == 3
+    with two_cpus().scope():
+        assert converted(3.0) == 3
+    for value in ([3.0], [[3.0]], [1.0, 2.0], np.zeros([0])):
+        with pytest.raises(TypeError, match="Only scalar arrays can be converted"):
+            converted(value)
+        with two_cpus().scope():
+            with pytest.raises(TypeError, match="Only scalar arrays can be converted"):
+                converted(value)
+
+
+def test_a_variable_without_a_strategy_is_not_marked():
+    metric = keras.Variable(0.0, trainable=False, synchronization="on_read", aggregation="sum")
+    metric.assign(1.0)
+    assert not any(name.startswith("_tfdist") for name in vars(metric.value))
+
+
 def test_assigning_without_a_step_is_the_original():
     mine, stock = keras.Variable([1.0, 2.0]), keras.Variable([1.0, 2.0])
     mine.assign([3, 4])

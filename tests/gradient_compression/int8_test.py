@@ -166,5 +166,6 @@ def test_graph_equals_eager():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"seed=0.5: expected an int"):
-        Int8(seed=0.5)
+    for seed in (0.5, None, "7", True):
+        with pytest.raises(ValueError, match=rf"seed={seed!r}: expected an int"):
+            Int8(seed=seed)

@@ -175,7 +175,7 @@ def test_no_label_at_all_is_data():
     "options, words",
     [
         ({"average": "mean"}, "average is 'mean'; expected one of binary, macro, micro, weighted"),
-        ({"class_id": -1}, "class_id is -1; expected a whole number"),
+        ({"class_id": -1}, "class_id=-1: expected None or an int of at least 0"),
         ({"class_id": 1, "average": "macro"}, "Pass one of them"),
         ({"threshold": 1.5}, "threshold is 1.5; expected a probability"),
         ({"num_classes": 3, "average": "binary"}, "is for two classes; there are 3 classes"),

@@ -86,7 +86,7 @@ def test_without_data():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="num_bins is 0; expected a whole number of at least 1"):
+    with pytest.raises(ValueError, match="num_bins=0: expected an int of at least 1"):
         tfdist.metrics.ExpectedCalibrationError(num_bins=0)
     with pytest.raises(ValueError, match="1 examples have scores outside of 0 to 1"):
         measured([0, 1], [0.5, 1.5]).result()

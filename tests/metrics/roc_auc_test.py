@@ -175,8 +175,8 @@ def test_reset():
     "options, words",
     [
         ({"average": "mean"}, "average is 'mean'; expected one of macro, weighted, micro"),
-        ({"num_bins": 1}, "num_bins is 1"),
-        ({"num_classes": 0}, "num_classes is 0"),
+        ({"num_bins": 1}, "num_bins=1"),
+        ({"num_classes": 0}, "num_classes=0"),
     ],
 )
 def test_bad_arguments(options, words):

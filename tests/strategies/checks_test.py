@@ -1,6 +1,6 @@
 import csv
 import json
-import os
+import warnings
 
 import keras
 import keras_tuner
@@ -10,6 +10,7 @@ import tensorflow as tf
 from upstream import two_cpus
 
 import tfdist
+from tfdist import tf_config
 
 X, Y = np.ones((8, 2)), np.ones((8, 1))
 METHODS = {
@@ -38,6 +39,22 @@ def test_a_model_made_outside_and_used_inside(method):
             METHODS[method](outside)
     assert f"`{method}` was called inside the scope of a MirroredStrategy" in str(error.value)
     assert "Create and compile the model inside `with strategy.scope():`" in str(error.value)
+
+
+def test_on_a_worker_of_a_cluster_it_trains_alone_and_says_so_once(monkeypatch):
+    cluster = tf_config.Cluster(("a:1", "b:1"), 1, "worker", (), False)
+    monkeypatch.setattr("tfdist.strategies.multi_worker._joined", cluster)
+    outside = model()
+    weights = outside.get_weights()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        METHODS["fit"](outside)
+        METHODS["evaluate"](outside)
+        METHODS["predict"](outside)
+    (one,) = caught
+    assert "on this worker alone (worker 1 of 2)" in str(one.message)
+    assert one.filename == __file__  # the line of the user's `fit`
+    assert not np.array_equal(outside.get_weights()[0], weights[0])
 
 
 @methods
@@ -104,6 +121,37 @@ def test_what_was_made_inside_may_be_used_anywhere(method):
     with strategy.scope():
         METHODS[method](inside)
     METHODS[method](model())  # no strategy at all
+
+
+# -- strategies whose steps are Keras' own -----------------------------------------
+
+
+@pytest.mark.parametrize("make", [tfdist.callbacks.SyncSGD, tfdist.callbacks.Checkpoint])
+@pytest.mark.parametrize("tpu", [tfdist.TPUStrategy, tf.distribute.TPUStrategy])
+def test_on_tpus_nobody_is_sent_to_another_tpu_strategy(make, tpu, tmp_path):
+    callback = make(tmp_path) if make is tfdist.callbacks.Checkpoint else make()
+    mine = model()
+    mine._distribute_strategy = object.__new__(tpu)  # there is no TPU here
+    with pytest.raises(ValueError, match=f"`{make.__name__}` works in the training") as error:
+        mine.fit(X, Y, callbacks=[callback], verbose=0)
+    assert "under a TPUStrategy, where Keras trains by its own. Leave it out" in str(error.value)
+    assert "tfdist.TPUStrategy" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "stock, instead",
+    [
+        ("MirroredStrategy", "Use `tfdist.MirroredStrategy`, which takes the same arg"),
+        ("MultiWorkerMirroredStrategy", "Use `tfdist.MultiWorkerMirroredStrategy`, which"),
+        ("OneDeviceStrategy", "Use one of them."),
+    ],
+)
+def test_a_strategy_of_tf_distribute_is_told_of_one_that_exists(stock, instead):
+    callback, mine = tfdist.callbacks.SyncSGD(), model()
+    mine._distribute_strategy = object.__new__(getattr(tf.distribute, stock))
+    with pytest.raises(ValueError, match=f"made under tf[.]distribute's {stock}[.] ") as error:
+        mine.fit(X, Y, callbacks=[callback], verbose=0)
+    assert instead in str(error.value)
 
 
 # -- data without a batch ---------------------------------------------------------
@@ -211,9 +259,24 @@ def test_a_worker_that_is_not_the_chief_writes_nothing(not_the_chief, tmp_path, 
     mine.fit(X, Y, epochs=2, callbacks=given, verbose=2)
     assert capsys.readouterr().out == ""
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert given[1].filename == os.devnull
     assert given[-1].epochs == 2
     assert len(given) == 5  # the user's list is the user's
+
+
+def test_the_users_callbacks_are_as_before(monkeypatch, tmp_path):
+    with two_cpus().scope():
+        mine, own = model(), model()
+    given = callbacks(tmp_path)
+    before = [dict(vars(callback)) for callback in given[1:-1:2]]  # CSVLogger, BackupAndRestore
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(tfdist.MirroredStrategy, "is_chief", property(lambda self: False))
+        mine.fit(X, Y, epochs=2, callbacks=given, verbose=0)
+    assert [dict(vars(callback)) for callback in given[1:-1:2]] == before
+    # The same objects then write where they should: in another program's chief, or later.
+    own.fit(X, Y, epochs=2, callbacks=given, verbose=0)
+    assert given[1].filename == str(tmp_path / "log.csv")
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,loss")
+    assert [path for path in (tmp_path / "backup").iterdir() if path.is_file()]
 
 
 @methods

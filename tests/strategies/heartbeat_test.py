@@ -13,19 +13,19 @@ WITH_CHIEF = Cluster(("a:1", "b:2", "c:3"), job="chief", has_chief=True)
 def answer(heartbeat):
     """Asks until the first answer is there."""
     deadline = time.monotonic() + 10
-    heartbeat.problem()
+    heartbeat.lost()
     while heartbeat._asked is not None and time.monotonic() < deadline:
         time.sleep(0.01)
-    return heartbeat.problem()
+    return heartbeat.lost()
 
 
 @pytest.mark.parametrize(
     ("cluster", "lost", "names"),
     [
-        (WORKERS, {"worker": [1]}, "worker 1 (b:2)"),
-        (WORKERS, {"worker": [0, 2]}, "worker 0 (a:1), worker 2 (c:3)"),
-        (WITH_CHIEF, {"worker": [1]}, "worker 2 (c:3)"),
-        (WITH_CHIEF, {"chief": [0]}, "worker 0 (a:1)"),
+        (WORKERS, {"worker": [1]}, ["worker 1 (b:2)"]),
+        (WORKERS, {"worker": [0, 2]}, ["worker 0 (a:1)", "worker 2 (c:3)"]),
+        (WITH_CHIEF, {"worker": [1]}, ["worker 2 (c:3)"]),
+        (WITH_CHIEF, {"chief": [0]}, ["worker 0 (a:1)"]),
     ],
 )
 def test_lost_workers_are_named(monkeypatch, cluster, lost, names):
@@ -36,7 +36,8 @@ def test_lost_workers_are_named(monkeypatch, cluster, lost, names):
         return lost.get(job, [])
 
     monkeypatch.setattr(module.coordination, "lost_tasks", lost_tasks)
-    assert answer(Heartbeat(cluster)).startswith(f"{names} was lost")
+    expected = [(name, "it ended, or does not answer") for name in names]
+    assert answer(Heartbeat(cluster)) == expected
     assert asked[: 1 + cluster.has_chief] == (
         [("chief", 1), ("worker", 2)] if cluster.has_chief else [("worker", 3)]
     )
@@ -44,19 +45,19 @@ def test_lost_workers_are_named(monkeypatch, cluster, lost, names):
 
 def test_all_is_well_or_the_service_is_gone(monkeypatch):
     monkeypatch.setattr(module.coordination, "lost_tasks", lambda job, count: [])
-    assert answer(Heartbeat(WORKERS)) is None
+    assert answer(Heartbeat(WORKERS)) == []
 
     def gone(job, count):
         raise RuntimeError
 
     monkeypatch.setattr(module.coordination, "lost_tasks", gone)
-    assert answer(Heartbeat(WORKERS)) is None
+    assert answer(Heartbeat(WORKERS)) == []
 
 
 def test_a_service_that_does_not_answer_is_the_chief_that_is_lost(monkeypatch):
     monkeypatch.setattr(module.coordination, "lost_tasks", lambda job, count: time.sleep(2) or [])
     monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
     heartbeat = Heartbeat(WORKERS)
-    assert heartbeat.problem() is None  # it does not wait
+    assert heartbeat.lost() == []  # it does not wait
     time.sleep(0.3)
-    assert heartbeat.problem() == "worker 0 (a:1) was lost: it does not answer"
+    assert heartbeat.lost() == [("worker 0 (a:1)", "it does not answer")]

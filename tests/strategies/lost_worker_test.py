@@ -3,7 +3,13 @@
 import pytest
 import tensorflow as tf
 
-from tfdist.strategies.lost_worker import explain, explain_ring, explain_server
+from tfdist.strategies.lost_worker import (
+    explain,
+    explain_ring,
+    explain_server,
+    may_come_back,
+)
+from tfdist.sync.connections import WorkersLost
 from tfdist.tf_config import Cluster, from_jobs
 
 WORKERS = Cluster(("a:1", "b:2", "c:3"), index=0)
@@ -46,6 +52,25 @@ def test_the_watchdogs_message_is_what_the_user_reads():
     assert str(explained) == message
 
 
+def test_a_lost_worker_whose_message_speaks_of_answers_is_a_lost_worker():
+    text = "Collective ops is aborted by: the server did not answer within its deadline\n"
+    error = tf.errors.UnavailableError(None, None, f"{text}/job:worker/replica:0/task:1")
+    assert "worker 1 (b:2) was lost during `fit`" in str(explain(error, "fit", WORKERS))
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "expected"),
+    [
+        (tf.errors.UnavailableError, "/job:worker/replica:0/task:1", True),
+        (tf.errors.CancelledError, "/job:worker/replica:0/task:1", True),
+        (tf.errors.UnavailableError, "/job:ps/replica:0/task:1", False),
+        (tf.errors.InvalidArgumentError, "/job:worker/replica:0/task:1", False),
+    ],
+)
+def test_a_step_whose_worker_was_lost_may_come_back(kind, task, expected):
+    assert may_come_back(kind(None, None, f"from {task}")) == expected
+
+
 def test_other_errors_stay_what_they_are():
     error = tf.errors.InvalidArgumentError(None, None, "indices[0] = 7 is not in [0, 5)")
     assert explain(error, "fit", WORKERS) is None
@@ -62,9 +87,15 @@ def test_a_collective_that_cannot_run_is_no_lost_worker():
     [
         (TimeoutError("worker 1 did not answer"), TimeoutError, "worker 1 did not answer"),
         (
-            ConnectionResetError("worker 1 (b:2) was lost: it closed the connection"),
+            WorkersLost([("worker 1 (b:2)", "it closed the connection")]),
             tf.errors.UnavailableError,
             "worker 1 (b:2) was lost during `fit`: it closed the connection",
+        ),
+        (
+            WorkersLost([("worker 1", "it ended"), ("worker 2", "it sleeps")], "worker 3"),
+            tf.errors.UnavailableError,
+            "worker 1 was lost during `fit`: it ended; worker 2 was lost during `fit`: it sleeps, "
+            "while waiting for worker 3",
         ),
         (ConnectionError("worker 1 makes another call"), RuntimeError, "`fit`: worker 1 makes"),
     ],

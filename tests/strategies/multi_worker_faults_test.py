@@ -1,9 +1,12 @@
 """Two real workers: what goes wrong, and what each side then says."""
 
+import ast
 import os
 import pathlib
 import re
 
+import keras
+import numpy as np
 import pytest
 from programs import Programs
 
@@ -55,7 +58,6 @@ def test_all_workers_say_how_they_disagree_before_any_work(disagreements, what, 
     [
         ("other seed", "random seed is 2 there and 1 on the chief"),
         ("TensorFlow in use", "must be made before TensorFlow runs anything"),
-        ("outside the scope", "the model was created outside the strategy's scope"),
     ],
 )
 def test_workers_that_disagree_end_before_any_work(mode, message):
@@ -63,6 +65,22 @@ def test_workers_that_disagree_end_before_any_work(mode, message):
     assert code == 1
     assert message in err
     assert "a step was made" not in out
+
+
+def test_a_model_made_outside_the_scope_trains_on_each_worker_alone():
+    code, out, err = misbehave("outside the scope", timeout=60)
+    assert code == 0, err
+    for rank in range(2):  # which trains for so many steps and one
+        keras.utils.set_random_seed(5)
+        plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+        plain.compile(keras.optimizers.SGD(0.1), "mse")
+        rows = 8 * (1 + rank)
+        plain.fit(np.ones((rows, 4), "float32"), np.ones((rows, 1), "float32"), 8, verbose=0)
+        (line,) = re.findall(rf"^\[worker {rank}\] weights: (.*)$", out, re.MULTILINE)
+        expected = np.concatenate([value.ravel() for value in plain.get_weights()])
+        np.testing.assert_allclose(ast.literal_eval(line), expected, rtol=1e-6)
+        alone = rf"^\[worker {rank}\] .*UserWarning: .* alone \(worker {rank} of 2\)"
+        assert len(re.findall(alone, err, re.MULTILINE)) == 1
 
 
 def test_weights_that_one_worker_changed_are_noticed_by_the_next_fit():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from rings import on_workers
 
+from tfdist.sync.connections import WorkersLost
+
 
 def test_seconds_are_those_of_the_calls_waiting_included():
     begins = threading.Event()
@@ -99,9 +101,9 @@ def test_what_is_wrong_with_the_job_ends_a_call():
         finally:
             over.set()
 
-    error, _ = on_workers(2, program, health=lambda: "worker 7 was lost: it sleeps")
-    assert isinstance(error, ConnectionResetError)
-    assert "worker 7 was lost: it sleeps, while waiting for worker 1" in str(error)
+    error, _ = on_workers(2, program, health=lambda: [("worker 7", "it sleeps")])
+    assert isinstance(error, WorkersLost)
+    assert str(error) == "worker 7 was lost: it sleeps, while waiting for worker 1"
 
 
 def test_abort_ends_this_call_and_all_later_ones():

@@ -67,8 +67,8 @@ def test_a_saved_model_has_the_rate_of_where_it_is_loaded(tmp_path):
     "arguments, words",
     [
         ({"rule": "cubic"}, "rule is 'cubic'; expected one of linear, sqrt"),
-        ({"warmup_steps": -1}, "warmup_steps is -1"),
-        ({"replicas": 0}, "replicas is 0"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
+        ({"replicas": 0}, "replicas=0"),
         ({"base": -0.1}, "base is -0.1; expected a positive number or a schedule"),
     ],
 )

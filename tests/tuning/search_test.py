@@ -85,8 +85,8 @@ def test_the_same_call_again_trains_nothing(tmp_path, monkeypatch):
     "options, words",
     [
         ({"tuner": "grid"}, "tuner is 'grid'; expected one of random, bayesian, hyperband"),
-        ({"max_trials": 0}, "max_trials is 0"),
-        ({"seed": -1}, "seed is -1"),
+        ({"max_trials": 0}, "max_trials=0"),
+        ({"seed": -1}, "seed=-1"),
         ({"build": lambda hp: None}, "returned None; expected a compiled keras.Model"),
         ({"build": lambda hp: keras.Sequential()}, "a model that is not compiled"),
     ],

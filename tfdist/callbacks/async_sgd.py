@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from tfdist import compat
+from tfdist.arguments import integer
 from tfdist.compat import trainer as compat_trainer
 from tfdist.sync.staleness import Asynchrony
 
@@ -42,7 +43,7 @@ class AsyncSGD(keras.callbacks.Callback):
         histogram: dict of the number of steps by staleness, of the last `fit`.
 
     Raises:
-        ValueError: `max_staleness` is not None or an int of at least 0; at `fit`, the
+        ValueError: `max_staleness` is neither None nor an int of at least 0; at `fit`, the
             model was not made under a `ParameterServerStrategy`.
 
     References:
@@ -52,16 +53,10 @@ class AsyncSGD(keras.callbacks.Callback):
 
     def __init__(self, max_staleness=None, staleness_scaling=False):
         super().__init__()
-        if max_staleness is not None and (
-            isinstance(max_staleness, bool)
-            or not isinstance(max_staleness, int)
-            or max_staleness < 0
-        ):
-            raise ValueError(
-                f"max_staleness={max_staleness!r}: expected None (no bound) or an int of at least "
-                "0, the largest number of updates between a step's reading and its own."
-            )
-        self.max_staleness = max_staleness
+        meaning = "the largest number of updates between a step's reading and its own"
+        self.max_staleness = integer(
+            "max_staleness", max_staleness, least=0, meaning=meaning, or_none=True
+        )
         self.staleness_scaling = bool(staleness_scaling)
         self.histogram = {}
         compat.install()

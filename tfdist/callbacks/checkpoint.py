@@ -19,6 +19,7 @@ import warnings
 import keras
 
 from tfdist import compat
+from tfdist.arguments import integer
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
 from tfdist.checkpointing import choice, data, python_state, variables
 from tfdist.checkpointing.encoding import decode, encode
@@ -86,19 +87,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, directory, every_steps=None, max_to_keep=2, on_write_error="warn"):
         super().__init__()
-        if every_steps is not None and (int(every_steps) != every_steps or every_steps < 1):
-            raise ValueError(f"every_steps={every_steps!r}: expected None or an int of at least 1.")
-        if int(max_to_keep) != max_to_keep or max_to_keep < 2:
-            raise ValueError(
-                f"max_to_keep={max_to_keep!r}: expected an int of at least 2, so that there is "
-                "another one if the newest is broken."
-            )
         if on_write_error not in ("warn", "stop"):
             raise ValueError(f'on_write_error={on_write_error!r}: expected "warn" or "stop".')
         self.directory = directory
-        self.every_steps = every_steps
-        self.max_to_keep = max_to_keep
+        self.every_steps = integer("every_steps", every_steps, least=1, or_none=True)
+        meaning = "so that there is another one if the newest is broken"
+        self.max_to_keep = integer("max_to_keep", max_to_keep, least=2, meaning=meaning)
         self.on_write_error = on_write_error
+        self._arguments = None  # of the `fit` that goes on
         compat.install()
 
     # -- around `fit` -----------------------------------------------------------
@@ -135,17 +131,13 @@ class Checkpoint(keras.callbacks.Callback):
         finally:
             epoch_iterator.forget(model)
             python_state.set_seed(*seed_before)
-            self._resumed = self._state = self._data = self._callbacks = None
+            self._resumed = self._state = self._data = self._callbacks = self._arguments = None
 
     def _strategy_of(self, model):
         strategy = model.distribute_strategy
         known = getattr(strategy, "is_tfdist", False) or training_state.is_single_device(strategy)
         if not known:
-            raise ValueError(
-                f"`Checkpoint` works without a strategy and under those of tfdist; the model was "
-                f"made under tf.distribute's {type(strategy).__name__}. Use "
-                f"`tfdist.{type(strategy).__name__}`, which takes the same arguments."
-            )
+            raise checks.not_trained_by_tfdist("Checkpoint", strategy)
         return strategy
 
     def _come_last(self, arguments):
@@ -194,6 +186,13 @@ class Checkpoint(keras.callbacks.Callback):
     # -- what Keras calls -------------------------------------------------------
 
     def on_train_begin(self, logs=None):
+        if self._arguments is None:  # Python has looked `model.fit` up before it came here
+            raise RuntimeError(
+                "`Checkpoint` was made between the brackets of `fit`, as the first thing of tfdist "
+                "that this program uses, and could not look at the data in time. Make it in a line "
+                "of its own: `checkpoint = tfdist.callbacks.Checkpoint(directory)`, and then "
+                "`model.fit(..., callbacks=[checkpoint])`."
+            )
         self._shape = data.shape_of(self._data, self._arguments, self.model.steps_per_execution)
         if self._state is not None:
             header = self._resumed.header

@@ -92,11 +92,7 @@ class GradientSyncCallback(keras.callbacks.Callback):
                 "another strategy."
             )
         if strategy is None and not training_state.is_single_device(model.distribute_strategy):
-            theirs = type(model.distribute_strategy).__name__
-            raise ValueError(
-                f"`{name}` works under the strategies of tfdist; the model was made under "
-                f"tf.distribute's {theirs}. Use `tfdist.{theirs}`, which takes the same arguments."
-            )
+            raise checks.not_trained_by_tfdist(name, model.distribute_strategy)
         if strategy is None or strategy.num_replicas_in_sync == 1:
             where = "without a strategy" if strategy is None else "on a single replica"
             warnings.warn(

@@ -18,11 +18,6 @@ def eager_context_started():
     return context.context()._context_handle is not None
 
 
-def server_started():
-    """Whether this process has joined a cluster."""
-    return context.context()._collective_ops_server_def is not None
-
-
 def global_seed():
     """The seed of `tf.random.set_seed`, or None."""
     return context.global_seed()

@@ -1,9 +1,9 @@
 """Keras variables under a strategy: who assigned them, and how they aggregate.
 
 Needs: `Variable._initialize`, `._direct_assign`, `._map_aggregation` `.__int__`, `.__float__`
-and `._value` of Keras' TensorFlow backend, `Variable.assign_add`, `.assign_sub` and
-`Layer.add_weight` (public, replaced for every variable and layer), and
-`RNN._create_state_variables`.
+and `._value` of Keras' TensorFlow backend, and `_distribute_strategy` of what is in it;
+`Variable.assign_add`, `.assign_sub` and `Layer.add_weight` (public, replaced for every
+variable and layer), and `RNN._create_state_variables`.
 Why: a layer that updates its state in `call` (the moving statistics of
 BatchNormalization) updates each replica's own copy, and nothing public tells
 which variables were touched. And "only first replica" (the optimizer's
@@ -113,12 +113,17 @@ def first_time(variable, what):
     return new
 
 
+def _is_under_a_strategy(variable):
+    """Whether a strategy made the variable in a Keras variable; all have the attribute."""
+    return getattr(variable._value, "_distribute_strategy", None) is not None
+
+
 def _mark_metric_state(original):
     def _initialize(self, value):
         original(self, value)
         if is_own(self):
             _mark_own(self)
-        if self.synchronization == "on_read" and hasattr(self._value, "_distribute_strategy"):
+        if self.synchronization == "on_read" and _is_under_a_strategy(self):
             vars(self._value)["_tfdist_differs"] = False
 
     return _initialize
@@ -128,9 +133,9 @@ def _convert_local_value(original):
     """`int(optimizer.iterations)`: TensorFlow's replicated variables do not convert."""
 
     def convert(self):
-        if hasattr(self._value, "_distribute_strategy"):
+        if _is_under_a_strategy(self) and self.ndim == 0:
             return (int if original.__name__ == "__int__" else float)(self.numpy())
-        return original(self)
+        return original(self)  # which says of what is no scalar that it is none
 
     return convert
 
@@ -158,7 +163,7 @@ def _note_assignment(original):
         if noted:
             value = step.aggregated(self, value)
         original(self, value)
-        if self.synchronization == "on_read" and hasattr(self._value, "_distribute_strategy"):
+        if self.synchronization == "on_read" and _is_under_a_strategy(self):
             vars(self._value)["_tfdist_differs"] = True
         if noted:
             step.note_assignment(self, value)

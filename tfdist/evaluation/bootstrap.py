@@ -11,6 +11,8 @@ Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
 
 import numpy as np
 
+from tfdist.arguments import integer
+
 # Of a block of resamples; blocks that fit into the cache are quickest.
 _BLOCK = 1_000_000
 # Areas of more examples * columns * resamples than this take minutes.
@@ -25,10 +27,7 @@ def check_resampling(confidence, count):
     """Raises ValueError unless both are what an interval is made of."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence!r}: expected a number between 0 and 1.")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ValueError(
-            f"bootstrap={count!r}: expected an int, the number of resamples; 0 for none."
-        )
+    integer("bootstrap", count, least=0, meaning="the number of resamples; 0 for none")
 
 
 def affords_areas(predictions, count):

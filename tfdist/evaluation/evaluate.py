@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from tfdist.arguments import integer
 from tfdist.evaluation import slicing
 from tfdist.evaluation.bootstrap import check_resampling
 from tfdist.evaluation.data import chunks
@@ -135,8 +136,7 @@ def _check(task, threshold, confidence, resamples, batch_size):
             f"threshold={threshold!r}: expected a number, or a `tfdist.evaluation.Threshold`."
         )
     check_resampling(confidence, resamples)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: expected an int of at least 1.")
+    integer("batch_size", batch_size, least=1)
 
 
 def _gather(predictor, data, sample_weight, named, batch_size):

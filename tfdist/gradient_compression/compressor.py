@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.gradient_compression import inputs, packing, traffic
 
 
@@ -42,9 +43,7 @@ class Compressor:
     """
 
     def __init__(self, min_elements=1024):
-        if int(min_elements) != min_elements or min_elements < 1:
-            raise ValueError(f"min_elements={min_elements!r}: expected an int of at least 1.")
-        self.min_elements = int(min_elements)
+        self.min_elements = integer("min_elements", min_elements, least=1)
 
     # -- what the caller uses ---------------------------------------------------
 

@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.gradient_compression import packing, traffic, two_phases
 from tfdist.gradient_compression.compressor import Compressor, register
 
@@ -43,9 +44,7 @@ class Int8(Compressor):
 
     def __init__(self, seed=0, min_elements=1024):
         super().__init__(min_elements)
-        if int(seed) != seed:
-            raise ValueError(f"seed={seed!r}: expected an int.")
-        self.seed = int(seed)
+        self.seed = integer("seed", seed)
 
     def get_config(self):
         return {"seed": self.seed, **super().get_config()}

@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.gradient_compression import traffic
 from tfdist.gradient_compression.compressor import Compressor, register
 from tfdist.gradient_compression.orthogonalization import Segments
@@ -46,11 +47,8 @@ class PowerSGD(Compressor):
 
     def __init__(self, rank=2, warm_start=True, seed=0, min_elements=1024):
         super().__init__(min_elements)
-        if int(rank) != rank or rank < 1:
-            raise ValueError(f"rank={rank!r}: expected an int of at least 1.")
-        if int(seed) != seed:
-            raise ValueError(f"seed={seed!r}: expected an int.")
-        self.rank, self.warm_start, self.seed = int(rank), bool(warm_start), int(seed)
+        self.rank, self.warm_start = integer("rank", rank, least=1), bool(warm_start)
+        self.seed = integer("seed", seed)
 
     def get_config(self):
         own = {"rank": self.rank, "warm_start": self.warm_start, "seed": self.seed}

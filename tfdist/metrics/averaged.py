@@ -1,5 +1,6 @@
 """What `Precision`, `Recall` and `F1Score` share: a number a class, and their average."""
 
+from tfdist.arguments import integer
 from tfdist.metrics import counts as counting
 from tfdist.metrics.counts import CountedMetric
 
@@ -25,8 +26,7 @@ class AveragedMetric(CountedMetric):
     ):
         if average not in (None, *AVERAGES):
             raise ValueError(f"average is {average!r}; expected one of {', '.join(AVERAGES)}.")
-        if class_id is not None and (not isinstance(class_id, int) or class_id < 0):
-            raise ValueError(f"class_id is {class_id!r}; expected a whole number from 0 on.")
+        class_id = integer("class_id", class_id, least=0, or_none=True)
         if average is not None and class_id is not None:
             raise ValueError(
                 f"average is {average!r} and class_id {class_id}: the result is either an average "

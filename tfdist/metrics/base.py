@@ -9,6 +9,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.metrics import inputs
 
 _WHY = {
@@ -47,12 +48,10 @@ class SummedMetric(keras.metrics.Metric):
         self, num_classes=None, from_logits=False, multi_label=False, name=None, dtype=None
     ):
         super().__init__(name=name or self.default_name, dtype=dtype)
-        if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
-            raise ValueError(
-                f"num_classes is {num_classes!r}; expected the last dimension of the scores, "
-                "a whole number of at least 1 (1: the scores of the second of two classes)."
-            )
-        self.num_classes = num_classes
+        meaning = "the last dimension of the scores (1: the scores of the second of two classes)"
+        self.num_classes = integer(
+            "num_classes", num_classes, least=1, meaning=meaning, or_none=True
+        )
         self.from_logits = bool(from_logits)
         self.multi_label = bool(multi_label)
         self._sums = None

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.metrics.base import SummedMetric
 from tfdist.metrics.score_bins import ScoreBins
 
@@ -29,10 +30,8 @@ class BinnedMetric(SummedMetric):
     ):
         if average not in AVERAGES:
             raise ValueError(f"average is {average!r}; expected one of {', '.join(AVERAGES)}.")
-        if num_bins is not None and (not isinstance(num_bins, int) or num_bins < 2):
-            raise ValueError(f"num_bins is {num_bins!r}; expected a whole number of at least 2.")
         self.average = average
-        self.num_bins = num_bins
+        self.num_bins = integer("num_bins", num_bins, least=2, or_none=True)
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
     def areas(self, negatives, positives):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.metrics.base import SummedMetric
 from tfdist.metrics.probabilities import probabilities
 
@@ -57,9 +58,7 @@ class ExpectedCalibrationError(SummedMetric):
         name="expected_calibration_error",
         dtype=None,
     ):
-        if not isinstance(num_bins, int) or num_bins < 1:
-            raise ValueError(f"num_bins is {num_bins!r}; expected a whole number of at least 1.")
-        self.num_bins = num_bins
+        self.num_bins = integer("num_bins", num_bins, least=1)
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
     def state_shapes(self, columns):

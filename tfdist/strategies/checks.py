@@ -1,10 +1,12 @@
 """What `fit`, `evaluate` and `predict` check before any work, under a tfdist strategy."""
 
 import contextlib
+import copy
 import inspect
 import json
 import os
 import sys
+import warnings
 
 import keras
 import tensorflow as tf
@@ -108,26 +110,59 @@ def empty_dataset():
     )
 
 
+# Those of `tf.distribute` that have a namesake in tfdist which trains by tfdist's steps. (Their
+# classes have other names: `CollectiveAllReduceStrategy`.)
+_WITH_A_NAMESAKE = ("MultiWorkerMirroredStrategy", "MirroredStrategy", "ParameterServerStrategy")
+
+
+def not_trained_by_tfdist(what, strategy):
+    """The error for what works in the steps of tfdist alone.
+
+    Args:
+        what: str, such as a callback's name.
+        strategy: the model's, whose steps are Keras' own.
+    """
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return ValueError(
+            f"`{what}` works in the training steps of tfdist; the model was made under a "
+            "TPUStrategy, where Keras trains by its own. Leave it out, or train on GPUs or CPUs "
+            "under another strategy of tfdist."
+        )
+    same = [n for n in _WITH_A_NAMESAKE if isinstance(strategy, getattr(tf.distribute, n))]
+    name = same[0] if same else type(strategy).__name__
+    instead = f"`tfdist.{name}`, which takes the same arguments" if same else "one of them"
+    return ValueError(
+        f"`{what}` works under the strategies of tfdist; the model was made under tf.distribute's "
+        f"{name}. Use {instead}."
+    )
+
+
 def without_scope(method):
     """Checks that a model made under no tfdist strategy is meant to train alone.
 
+    A worker that has joined a cluster may train one for itself (a teacher, a baseline);
+    it is told so, in case the scope was forgotten.
+
     Raises:
-        ValueError: it is in a scope, or on one of several workers.
+        ValueError: it is in a scope.
     """
     active = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    if getattr(active, "is_tfdist", False):
+        raise ValueError(
+            f"`{method}` was called inside the scope of a {type(active).__name__}, but the model "
+            "was created outside the strategy's scope: it would train on this worker alone. "
+            "Create and compile the model inside `with strategy.scope():`."
+        )
     multi_worker = sys.modules.get("tfdist.strategies.multi_worker")
     cluster = multi_worker and multi_worker.joined_cluster()
-    if getattr(active, "is_tfdist", False):
-        where = f"inside the scope of a {type(active).__name__}"
-    elif cluster is not None and method == "fit":
-        where = f"on worker {cluster.index} of {len(cluster.addresses)}"
-    else:
-        return
-    raise ValueError(
-        f"`{method}` was called {where}, but the model was created outside the strategy's scope: "
-        "it would train on this worker alone. Create and compile the model inside "
-        "`with strategy.scope():`."
-    )
+    if cluster is not None and method == "fit":
+        warnings.warn(
+            f"`fit` of a model that was created outside the strategy's scope: it trains on this "
+            f"worker alone (worker {cluster.index} of {len(cluster.addresses)}), on all of the "
+            "data that it is given here. If the workers should train one model together, create "
+            "and compile it inside `with strategy.scope():`.",
+            stacklevel=6,
+        )
 
 
 def _check_made_in_scope(method, model, strategy):
@@ -192,6 +227,7 @@ def _without_writers(callbacks):
 
     Workers hold the same logs, so a second writer adds nothing, and two that
     write one file corrupt it. `ModelCheckpoint` stays: saving does nothing there.
+    What must behave differently is a copy: the user's own stay as they are.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         # `fit` passes its own on to `evaluate`; in a new list its callbacks would be
@@ -206,8 +242,10 @@ def _without_writers(callbacks):
         if isinstance(callback, keras.callbacks.TensorBoard):
             continue
         if isinstance(callback, keras.callbacks.CSVLogger):
+            callback = copy.copy(callback)
             callback.filename = os.devnull
         elif isinstance(callback, keras.callbacks.BackupAndRestore):
+            callback = copy.copy(callback)
             for hook in ("on_epoch_end", "on_train_batch_end", "on_train_end"):
                 setattr(callback, hook, lambda *args, **kwargs: None)
         kept.append(callback)

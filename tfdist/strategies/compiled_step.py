@@ -38,7 +38,6 @@ def compiled(model, step_function):
         try:
             results, gradients = with_xla(forward_backward)(data)
         except CommunicatesError:
-            step.forget_updates()
             return step_function(data)
         step.compiles_updates = True
         for (optimizer, variables), values in zip(step.take_updates(), gradients):

@@ -61,7 +61,7 @@ def _open(cluster):
         sockets,
         names,
         deadline=agreement_timeout() + _BEYOND_WATCHDOG_S,
-        health=Heartbeat(cluster).problem,
+        health=Heartbeat(cluster).lost,
     )
     if not problem:
         return ring

@@ -92,13 +92,13 @@ def _receive_all(listener, message, timeout):
             connections.append(connection)  # also in case of a problem, so that it is told
             problem = _disagreement(message, greeting, present)
             present.add(greeting["index"])
-        missing = [i for i in range(1, len(addresses)) if i not in present]
+        missing = [i for i in range(1, len(addresses)) if i not in present and problem is None]
         error = None
         if problem is not None:
             error = RuntimeError(problem)
         elif missing:
             error = TimeoutError(_missing_text(missing, addresses, timeout))
-        reply = {"facts": message["facts"], "error": error and str(error)}
+        reply = {"facts": message["facts"], "error": error and str(error), "late": bool(missing)}
         for connection in connections:
             _send_line(connection, reply)
         if error is not None:
@@ -134,7 +134,7 @@ def _report(addresses, index, message, timeout):
             "another program listens there."
         )
     if reply["error"]:
-        raise (TimeoutError if "did not come" in reply["error"] else RuntimeError)(reply["error"])
+        raise (TimeoutError if reply.get("late") else RuntimeError)(reply["error"])
     return reply["facts"]
 
 

@@ -23,16 +23,16 @@ class Heartbeat:
     def __init__(self, cluster):
         self._cluster = cluster
         self._asked = None  # when, if there is no answer yet
-        self._problem = None
+        self._lost = []
 
-    def problem(self):
-        """What the last answer said: which workers are lost, as a sentence, or None."""
-        if self._problem is None and self._asked is None:
+    def lost(self):
+        """Which workers the last answer said are lost: a list of pairs `(name, why)`."""
+        if not self._lost and self._asked is None:
             self._asked = time.monotonic()
             threading.Thread(target=self._ask, name="tfdist heartbeat", daemon=True).start()
         elif self._asked is not None and time.monotonic() - self._asked > _PATIENCE_S:
-            return f"worker 0 ({self._cluster.addresses[0]}) was lost: it does not answer"
-        return self._problem
+            return [(self._name(0), "it does not answer")]
+        return self._lost
 
     def _ask(self):
         addresses, first = self._cluster.addresses, int(self._cluster.has_chief)
@@ -42,7 +42,8 @@ class Heartbeat:
             lost += [first + task for task in tasks]
         except Exception:  # the service is gone, or is told to end; connections will tell
             lost = []
-        if lost:
-            names = ", ".join(f"worker {i} ({addresses[i]})" for i in lost)
-            self._problem = f"{names} was lost: it ended, or does not answer"
+        self._lost = [(self._name(i), "it ended, or does not answer") for i in lost]
         self._asked = None
+
+    def _name(self, worker):
+        return f"worker {worker} ({self._cluster.addresses[worker]})"

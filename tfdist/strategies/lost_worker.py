@@ -1,10 +1,19 @@
-"""What to tell the user when other workers or parameter servers are gone or do not come."""
+"""What to tell the user when other workers or parameter servers are gone or do not come.
+
+TensorFlow tells its errors apart by their texts alone; those that tfdist must know stand
+here. Errors of tfdist's own have types.
+"""
 
 import re
 
 import tensorflow as tf
 
+from tfdist.sync.connections import WorkersLost
+
 _GONE = (tf.errors.UnavailableError, tf.errors.AbortedError)
+# What TensorFlow puts in front of what a collective was aborted with, on any worker.
+_ABORTED_BY = re.compile(r"Collective ops is aborted by: (.*)")
+_NO_SUCH_COLLECTIVE = re.compile(r"Collective \S+ does not support datatype")
 
 
 def explain(error, method, cluster):
@@ -20,12 +29,12 @@ def explain(error, method, cluster):
         other workers.
     """
     text = str(error)
-    deadline = re.search(r"aborted by: (.* did not answer within .*)", text)
-    if deadline:
-        return TimeoutError(deadline.group(1))
-    if "Collective ops is aborted" not in text and not isinstance(error, _GONE):
+    aborted = _ABORTED_BY.search(text)
+    if aborted and isinstance(error, tf.errors.DeadlineExceededError):
+        return TimeoutError(aborted.group(1))  # by a watchdog, of another worker perhaps
+    if not aborted and not isinstance(error, _GONE):
         return None
-    if re.search(r"Collective \S+ does not support datatype", text):  # on any worker
+    if _NO_SUCH_COLLECTIVE.search(text):
         return None
     first_worker = 1 if cluster.has_chief else 0
     named = {first_worker + task for task in _tasks("worker", text)} | _tasks("chief", text)
@@ -44,8 +53,8 @@ def explain_ring(error, method):
     """
     if isinstance(error, TimeoutError):
         return TimeoutError(str(error))
-    if isinstance(error, ConnectionResetError):
-        return _lost(str(error).replace(" was lost:", f" was lost during `{method}`:"))
+    if isinstance(error, WorkersLost):
+        return _lost(error.text(during=f"`{method}`"))
     return RuntimeError(f"`{method}`: {error}")
 
 
@@ -72,6 +81,13 @@ def explain_server(error, method, cluster):
         "(`tfdist run --max-restarts K` does); `tfdist.callbacks.Checkpoint` goes on where the "
         "last checkpoint was written.",
     )
+
+
+def may_come_back(error):
+    """Whether an asynchronous step ended because a worker was lost, not a parameter server."""
+    lost = (*_GONE, tf.errors.CancelledError)
+    text = str(error)
+    return isinstance(error, lost) and "/job:worker" in text and "/job:ps" not in text
 
 
 def _tasks(job, text):

@@ -46,7 +46,12 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
     `fit`, `evaluate`, `predict`, `strategy.run`, `strategy.gather`,
     `strategy.reduce` and `tfdist.barrier`. Each may call alone: `model.save`,
     `save_weights` and `export` (the chief writes, the others do nothing), reading
-    metrics and weights, building and compiling.
+    metrics and weights, building and compiling. A model that was made outside the scope
+    is each worker's own: its `fit` trains there alone, and warns of it.
+
+    Workers must shuffle alike. Where `tf.random.set_seed` (or
+    `keras.utils.set_random_seed`) was not called before, the constructor of several
+    workers' strategy calls `tf.random.set_seed` with a number that the chief has drawn.
 
     Example:
 

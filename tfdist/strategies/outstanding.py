@@ -8,6 +8,7 @@ import time
 import tensorflow as tf
 
 from tfdist.strategies.agreement import agreement_timeout
+from tfdist.strategies.lost_worker import may_come_back
 
 _POLL_S = 0.2
 
@@ -54,7 +55,7 @@ class Outstanding:
             except Exception as error:
                 # The worker died with the result, before it came here: TensorFlow does the
                 # step again, and then there is another one.
-                if _of_lost_worker(error) and time.monotonic() < deadline:
+                if may_come_back(error) and time.monotonic() < deadline:
                     time.sleep(_POLL_S)
                     continue
                 self._results.put((number, None, error))  # for the thread that hands out
@@ -101,9 +102,3 @@ class Outstanding:
         except Exception as first:
             return first
         return error
-
-
-def _of_lost_worker(error):
-    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
-    text = str(error)
-    return isinstance(error, lost) and "/job:worker" in text and "/job:ps" not in text

@@ -125,18 +125,3 @@ def all_reduce_bytes(shapes, num_replicas, dtype_bytes=4):
     """What a replica sends in an all-reduce around a ring: 2 (N-1) / N of the data."""
     elements = sum(tf.TensorShape(shape).num_elements() for shape in shapes)
     return 2 * (num_replicas - 1) / num_replicas * elements * dtype_bytes
-
-
-def positive_int(name, value, least=1):
-    """`value` as an int of at least `least`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        whole = not isinstance(value, bool) and int(value) == value
-    except (TypeError, ValueError, OverflowError):  # None, text, NaN, infinity
-        whole = False
-    if not whole or value < least:
-        raise ValueError(f"{name}={value!r}: expected an int of at least {least}.")
-    return int(value)

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfdist.sync.algorithm import Algorithm, all_reduce_bytes, new_variable, positive_int
+from tfdist.arguments import integer
+from tfdist.sync.algorithm import Algorithm, all_reduce_bytes, new_variable
 
 
 class AllReduce(Algorithm):
@@ -23,7 +24,7 @@ class AllReduce(Algorithm):
 
     def __init__(self, compressor=None, warmup_steps=0):
         self.compressor = compressor
-        self.warmup_steps = positive_int("warmup_steps", warmup_steps, least=0)
+        self.warmup_steps = integer("warmup_steps", warmup_steps, least=0)
 
     @property
     def reduces_gradients(self):

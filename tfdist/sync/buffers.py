@@ -1,6 +1,6 @@
 """Memory for what an all-reduce returns, and for what comes in meanwhile."""
 
-import sys
+import weakref
 
 import numpy as np
 
@@ -13,7 +13,7 @@ class Buffers:
     _KEPT = 3  # for each size
 
     def __init__(self):
-        self._kept = {}
+        self._free = {}  # by size: lists of memory that nobody refers to
 
     def flatten(self, arrays):
         """Copies arrays of one dtype into one; returns it, and views of it like `arrays`."""
@@ -34,17 +34,23 @@ class Buffers:
     def take(self, dtype, size):
         """An uninitialized array that is nobody's."""
         nbytes = size * dtype.itemsize
-        kept = self._kept.setdefault(nbytes, [])
-        for memory in kept:
-            # References: the list, `memory`, the argument. Views add one each.
-            if sys.getrefcount(memory) <= 3:
-                return _aligned(memory, dtype, nbytes)
-        memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
-        if len(kept) < self._KEPT:
-            kept.append(memory)
-        return _aligned(memory, dtype, nbytes)
+        free = self._free.setdefault(nbytes, [])
+        memory = free.pop() if free else _aligned(nbytes)
+        # An array of a buffer, not of an array: NumPy then makes it, and nothing further
+        # down, the base of all of its views. So it lives for as long as one of them does,
+        # in TensorFlow's hands, too.
+        lent = np.frombuffer(memory, dtype)
+        weakref.finalize(lent, _give_back, free, memory).atexit = False
+        return lent
 
 
-def _aligned(memory, dtype, nbytes):
+def _aligned(nbytes):
+    memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
-    return memory[begin : begin + nbytes].view(dtype)
+    return memoryview(memory[begin : begin + nbytes])
+
+
+def _give_back(free, memory):
+    """Called on whichever thread drops the last reference."""
+    if len(free) < Buffers._KEPT:
+        free.append(memory)

@@ -29,6 +29,26 @@ _HEADER = struct.Struct("<4sIQI")
 _MAGIC = b"tfd1"
 
 
+class WorkersLost(ConnectionResetError):
+    """Other workers are gone.
+
+    Args:
+        lost: list of pairs `(name, why)`.
+        waiting_for: str, the names of the workers that a call waited for; "" where it
+            waited for those that are lost.
+    """
+
+    def __init__(self, lost, waiting_for=""):
+        self._lost, self._waiting_for = lost, waiting_for
+        super().__init__(self.text())
+
+    def text(self, during=""):
+        """The sentence, with the call that `during` names."""
+        during = f" during {during}" if during else ""
+        lost = "; ".join(f"{name} was lost{during}: {why}" for name, why in self._lost)
+        return f"{lost}, while waiting for {self._waiting_for}" if self._waiting_for else lost
+
+
 class Connections:
     """The connections of one worker to all others.
 
@@ -37,8 +57,8 @@ class Connections:
         sockets: dict from each other worker's index to a connected socket.
         names: list of how errors call the workers, by index.
         deadline: seconds without a byte after which a call gives up.
-        health: called each second while a call waits; returns what is wrong with
-            the job, as a sentence, or None.
+        health: called each second while a call waits; returns which workers are lost, as a
+            list of pairs `(name, why)`.
 
     Attributes:
         peers: list of the other workers' indices.
@@ -151,8 +171,7 @@ class Connections:
         # Whoever loses a worker ends soon, too: name all that are gone, or the
         # second of them would be blamed for the first.
         gone = dict.fromkeys(self._closed(), "it closed the connection") | {peer: why}
-        lost = "; ".join(f"{self._names[p]} was lost: {why}" for p, why in sorted(gone.items()))
-        return ConnectionResetError(lost)
+        return WorkersLost([(self._names[p], why) for p, why in sorted(gone.items())])
 
     def _closed(self):
         """The peers that have closed their connections, whatever they sent before."""
@@ -165,9 +184,9 @@ class Connections:
 
     def _check_patience(self, last_news, peers):
         names = ", ".join(self._names[peer] for peer in sorted(peers))
-        problem = self._health() if self._health is not None else None
-        if problem is not None:
-            raise ConnectionResetError(f"{problem}, while waiting for {names}")
+        lost = self._health() if self._health is not None else None
+        if lost:
+            raise WorkersLost(lost, waiting_for=names)
         if time.monotonic() - last_news > self._deadline:
             raise TimeoutError(f"{names} did not answer within {self._deadline:g} s")
 

@@ -3,13 +3,13 @@
 import keras
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.compat.optimizer import reduced_already
 from tfdist.sync.algorithm import (
     Algorithm,
     all_reduce_bytes,
     assign_weighted_mean,
     new_variable,
-    positive_int,
     weighted_mean,
 )
 from tfdist.sync.all_reduce import compress, compressor_state, config_of
@@ -49,8 +49,8 @@ class OuterOptimization(Algorithm):
     reduces_gradients = False
 
     def __init__(self, period, outer_optimizer=None, fragments=1, compressor=None):
-        self.period = positive_int("period", period)
-        self.fragments = positive_int("fragments", fragments)
+        self.period = integer("period", period, least=1)
+        self.fragments = integer("fragments", fragments, least=1)
         if self.fragments > self.period:
             raise ValueError(
                 f"fragments={fragments} with period={period}: expected at most one fragment a "

@@ -2,12 +2,12 @@
 
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.sync.algorithm import (
     Algorithm,
     all_reduce_bytes,
     assign_weighted_mean,
     new_variable,
-    positive_int,
     weighted_mean,
 )
 
@@ -47,8 +47,8 @@ class LocalAveraging(Algorithm):
     """
 
     def __init__(self, period, warmup_steps=0, slow_momentum=0.0, slow_learning_rate=1.0):
-        self.period = positive_int("period", period)
-        self.warmup_steps = positive_int("warmup_steps", warmup_steps, least=0)
+        self.period = integer("period", period, least=1)
+        self.warmup_steps = integer("warmup_steps", warmup_steps, least=0)
         if not 0 <= slow_momentum < 1:
             raise ValueError(f"slow_momentum={slow_momentum!r}: expected a float in [0, 1).")
         if not slow_learning_rate > 0:

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from tfdist.arguments import integer
 from tfdist.sync.algorithm import (
     Algorithm,
     all_reduce_bytes,
     assign_weighted_mean,
     new_variable,
-    positive_int,
     weighted_mean,
 )
 
@@ -45,10 +45,10 @@ class GroupAveraging(Algorithm):
     """
 
     def __init__(self, group_size, resync_every, seed=0):
-        self.group_size = positive_int("group_size", group_size, least=2)
-        self.resync_every = positive_int("resync_every", resync_every)
+        self.group_size = integer("group_size", group_size, least=2)
+        self.resync_every = integer("resync_every", resync_every, least=1)
         # None would be another table on each worker.
-        self.seed = positive_int("seed", seed, least=0)
+        self.seed = integer("seed", seed, least=0)
 
     def check(self, num_replicas, optimizer, variables):
         if self.group_size > num_replicas:

@@ -172,15 +172,18 @@ class KerasStep(Step):
             call of `apply`.
 
         Raises:
-            CommunicatesError: what happens inside communicates.
+            CommunicatesError: what happens inside communicates; the step is what it was.
         """
-        self._updates, gradients = [], []
-        communicator, self.communicator = self.communicator, _Silent(self.num_replicas)
-        self.collects_updates = True
+        before = {name: _copied(value) for name, value in vars(self).items()}
+        gradients = []
+        self.communicator, self.collects_updates = _Silent(self.num_replicas), True
         try:
             yield gradients
-        finally:
-            self.communicator, self.collects_updates = communicator, False
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        self.communicator, self.collects_updates = before["communicator"], False
         gradients += [values for _, _, values in self._updates]
 
     def update(self, optimizer, apply, gradients):
@@ -201,11 +204,6 @@ class KerasStep(Step):
         """List of `(optimizer, variables)` in the order of the collected gradients."""
         updates, self._updates = self._updates, []
         return [(optimizer, variables) for optimizer, variables, _ in updates]
-
-    def forget_updates(self):
-        """Begins anew after a `CommunicatesError`."""
-        self._updates = []
-        self._weighed_for, self._forward_communicates = set(), False
 
     # -- the forward pass ---------------------------------------------------
 
@@ -389,6 +387,10 @@ class KerasStep(Step):
         total = dict(zip(dtypes, totals[len(averaged) + len(summed) :]))
         means = [scaled(v, tf.math.reciprocal(total[v.dtype])) for v in totals[: len(averaged)]]
         return means, totals[len(averaged) : len(averaged) + len(summed)]
+
+
+def _copied(value):
+    return value.copy() if isinstance(value, (dict, list, set)) else value
 
 
 class _Silent:

@@ -5,6 +5,8 @@ import math
 import keras
 import tensorflow as tf
 
+from tfdist.arguments import integer
+
 _RULES = {"linear": lambda replicas: float(replicas), "sqrt": lambda replicas: math.sqrt(replicas)}
 
 
@@ -58,15 +60,9 @@ class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, base, rule="linear", warmup_steps=0, replicas=None, name=None):
         if rule not in _RULES:
             raise ValueError(f"rule is {rule!r}; expected one of {', '.join(_RULES)}.")
-        if not isinstance(warmup_steps, int) or warmup_steps < 0:
-            raise ValueError(
-                f"warmup_steps is {warmup_steps!r}; expected a whole number from 0 on."
-            )
-        if replicas is not None and (not isinstance(replicas, int) or replicas < 1):
-            raise ValueError(
-                f"replicas is {replicas!r}; expected a whole number from 1 on, or None for those "
-                "of the strategy in scope."
-            )
+        warmup_steps = integer("warmup_steps", warmup_steps, least=0)
+        meaning = "of all workers (None: those of the strategy in scope)"
+        replicas = integer("replicas", replicas, least=1, meaning=meaning, or_none=True)
         is_schedule = isinstance(base, keras.optimizers.schedules.LearningRateSchedule)
         if not is_schedule and not (isinstance(base, (int, float)) and base > 0):
             raise ValueError(f"base is {base!r}; expected a positive number or a schedule.")

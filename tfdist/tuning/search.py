@@ -11,6 +11,7 @@ import warnings
 import keras
 
 from tfdist import cluster_info, tf_config
+from tfdist.arguments import integer
 from tfdist.tuning.oracle_service import OracleService, environment
 from tfdist.tuning.results import SearchResults
 
@@ -95,10 +96,8 @@ def search(
         ) from error
     if tuner not in _TUNERS:
         raise ValueError(f"tuner is {tuner!r}; expected one of {', '.join(_TUNERS)}.")
-    if not isinstance(max_trials, int) or max_trials < 1:
-        raise ValueError(f"max_trials is {max_trials!r}; expected a whole number from 1 on.")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; expected a whole number from 0 on.")
+    max_trials = integer("max_trials", max_trials, least=1)
+    seed = integer("seed", seed, least=0)
     directory = pathlib.Path(directory).absolute()
     space = _space(keras_tuner, build)
     together = getattr(strategy, "num_workers", 1) > 1

@@ -1,0 +1,28 @@
+"""What arguments are checked for, with one form of error."""
+
+
+def integer(name, value, least=None, meaning="", or_none=False):
+    """`value` as an int; whole numbers of other types, such as NumPy's, are taken.
+
+    Args:
+        name: the argument's, for the error.
+        value: what was given.
+        least: the smallest that is allowed; None for any.
+        meaning: what the number is, for the error; "" where the name says it.
+        or_none: whether None is allowed, too.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value is None and or_none:
+        return None
+    try:
+        whole = not isinstance(value, (bool, str, bytes)) and int(value) == value
+    except (TypeError, ValueError, OverflowError):  # None, a list, NaN, infinity
+        whole = False
+    if not whole or (least is not None and value < least):
+        expected = "None or an int" if or_none else "an int"
+        expected += "" if least is None else f" of at least {least}"
+        expected += f", {meaning}" if meaning else ""
+        raise ValueError(f"{name}={value!r}: expected {expected}.")
+    return int(value)
