@@ -7,6 +7,7 @@ import gangs
 import numpy as np
 import pytest
 import stored
+from selection import selected
 
 WORKER = pathlib.Path(equality_cases.__file__).with_name("equality_worker.py")
 # Float32 costs a second round of tracing: these see every path of the tail.
@@ -57,19 +58,10 @@ PARAMETERS = [
 ]
 
 
-def selected(request, topology=None):
-    """The trainings that this run has selected, of one topology or of any."""
-    parameters = [
-        item.callspec.params for item in request.session.items if item.path == request.path
-    ]
-    cases = {one["case"] for one in parameters if topology in (None, one["workers"])}
-    return [case for case in TRAININGS if case in cases]
-
-
 @pytest.fixture(scope="module")
 def workers(request, tmp_path_factory):
     """Each worker's results of what is selected of this topology: started once for all."""
-    where, cases = TOPOLOGIES[request.param], selected(request, request.param)
+    where, cases = TOPOLOGIES[request.param], selected(request, "case", workers=request.param)
     return gangs.run(WORKER, *where, tmp_path_factory.mktemp("many"), cases)
 
 
@@ -78,7 +70,7 @@ def one_process(request, tmp_path_factory):
     def compute(cases):
         return gangs.run(WORKER, "none", 1, 1, tmp_path_factory.mktemp("one"), cases)[0]
 
-    return stored.results(compute, selected(request), lambda case: [equality_cases])
+    return stored.results(compute, selected(request, "case"), lambda case: [equality_cases])
 
 
 @pytest.mark.timeout(1000)

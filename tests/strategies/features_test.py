@@ -7,6 +7,7 @@ import gangs
 import pytest
 import stored
 from feature_cases.common import QUICK
+from selection import selected
 
 WORKER = pathlib.Path(gangs.__file__).with_name("feature_worker.py")
 TOPOLOGIES = {
@@ -22,19 +23,10 @@ PARAMETERS = [
 ]
 
 
-def selected(request, topology=None):
-    """The names of the features that this run has selected, of one topology or of any."""
-    parameters = [
-        item.callspec.params for item in request.session.items if item.path == request.path
-    ]
-    names = {one["name"] for one in parameters if topology in (None, one["workers"])}
-    return [name for name in feature_cases.FEATURES if name in names]
-
-
 @pytest.fixture(scope="module")
 def workers(request, tmp_path_factory):
     """Each worker's results of what is selected of this topology: started once for all."""
-    where, names = TOPOLOGIES[request.param], selected(request, request.param)
+    where, names = TOPOLOGIES[request.param], selected(request, "name", workers=request.param)
     return gangs.run(WORKER, *where, tmp_path_factory.mktemp("many"), names)
 
 
@@ -43,7 +35,7 @@ def one_process(request, tmp_path_factory):
     def compute(names):
         return gangs.run(WORKER, "none", 1, 1, tmp_path_factory.mktemp("one"), names)[0]
 
-    return stored.results(compute, selected(request), feature_cases.sources_of)
+    return stored.results(compute, selected(request, "name"), feature_cases.sources_of)
 
 
 @pytest.mark.timeout(1000)
