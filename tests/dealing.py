@@ -8,11 +8,19 @@ from xdist.scheduler import LoadScopeScheduling
 
 # The part is the first parameter.
 BY_PART = {"features_test", "equality_test"}
-BY_TEST = {"docstrings_test", "gradient_sync_composition_test"}
+BY_TEST = {
+    *("docstrings_test", "gradient_sync_composition_test", "compiled_step_test"),
+    "contract_test",
+}
 
 # The longest first, so that no process is left alone with one of them at the end.
 LONGEST = [
-    *("features_test", "equality_test", "multi_worker_test", "multi_worker_faults_test"),
+    *("features_test", "equality_test", "multi_worker_faults_test", "search_test"),
+    *("checkpoint_test", "gradient_sync_test", "parameter_server_faults_test"),
+    *("multi_worker_test", "gradient_sync_workers_test", "checkpoint_workers_test"),
+    *("gradient_sync_composition_test", "strategies_test", "gradient_sync_aftermath_test"),
+    *("gradient_sync_resume_test", "readme_test", "contract_test", "compiled_step_test"),
+    *("notebooks_test", "char_lm_test", "mnist_test", "docstrings_test"),
 ]
 
 

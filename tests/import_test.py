@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import slowness
 
 import tfdist
 
@@ -195,7 +196,7 @@ def loaded_after(statements, **environ):
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=slowness.seconds(60),
         env={"PATH": "", **environ},
     )
     assert result.returncode == 0, result.stderr

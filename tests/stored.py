@@ -7,6 +7,7 @@ computes all of them anew. What is kept stands in `.cache`, which git ignores.
 import contextlib
 import fcntl
 import hashlib
+import importlib.metadata
 import inspect
 import os
 import pathlib
@@ -47,11 +48,8 @@ def results(compute, cases, sources_of):
 
 
 def _key(case, sources):
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    parts = [case, platform.python_version(), tf.__version__, keras.__version__, np.__version__]
+    parts = [case, platform.python_version()]
+    parts += [importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")]
     parts += [_processor(), str(len(os.sched_getaffinity(0)))]
     parts += [f"{name}={os.environ.get(name)}" for name in VARIABLES]
     parts += [pathlib.Path(inspect.getsourcefile(module)).read_text() for module in sources]

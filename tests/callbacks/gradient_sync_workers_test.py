@@ -12,13 +12,14 @@ import checkpoint_cases
 import cloudpickle
 import numpy as np
 import pytest
+import slowness
 from programs import Programs
 
 import tfdist
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 TESTS = pathlib.Path(checkpoint_cases.__file__).parent
-ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": "60"}
+ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def _train(path, strategy, kills=()):
@@ -78,6 +79,7 @@ def test_a_worker_killed_between_two_synchronisations_ends_the_other():
     assert "a step was made" in out and "trained" not in out
 
 
+@pytest.mark.slow  # as below and in multi_worker_faults_test
 def test_a_worker_stopped_between_two_synchronisations_ends_the_other():
     code, out, err = _misbehave("is stopped", 90)
     assert code != 0
@@ -165,7 +167,7 @@ def _data():
 
 @pytest.fixture(scope="module")
 def session():
-    return tfdist.run(_session, workers=2, timeout=240)
+    return tfdist.run(_session, workers=2, timeout=slowness.seconds(240))
 
 
 @pytest.mark.parametrize("name", ["ended", "batch", "epoch"])

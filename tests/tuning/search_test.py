@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import programs
 import pytest
+import slowness
 
 import tfdist
 
@@ -38,8 +39,15 @@ def no_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("tuner", ["random", "bayesian"])
+@pytest.mark.parametrize(
+    ("tuner", "mirrored"),
+    [
+        ("random", True),
+        ("bayesian", False),
+        pytest.param("random", False, marks=pytest.mark.slow),
+        pytest.param("bayesian", True, marks=pytest.mark.slow),
+    ],
+)
 def test_one_worker(tuner, mirrored, tmp_path):
     strategy = tfdist.MirroredStrategy(devices.PAIR) if mirrored else None
     options = {"tuner": tuner, "strategy": strategy, "directory": tmp_path, "max_trials": 3}
@@ -132,7 +140,8 @@ def said(out, word):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("how", ["apart", "together"])
+# Apart they are in the next test, too.
+@pytest.mark.parametrize("how", [pytest.param("apart", marks=pytest.mark.slow), "together"])
 def test_two_workers(how, start, tmp_path):
     run = [*programs.RUN, "-n", "2", WORKER, how, tmp_path]
     program = start(run)
@@ -155,7 +164,7 @@ def test_two_workers(how, start, tmp_path):
 
 @pytest.mark.timeout(240)
 def test_a_killed_search_goes_on_where_it_was(start, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLEEP", "3")
+    monkeypatch.setenv("SLEEP", f"{slowness.seconds(3):.0f}")
     run = [*programs.RUN, "-n", "2", WORKER, "apart", tmp_path]
     program = start(run)
     program.wait_for("trains", times=3)  # one has ended, perhaps two
