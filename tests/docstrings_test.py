@@ -18,6 +18,7 @@ import tfdist
 PACKAGE = pathlib.Path(tfdist.__file__).parent
 # They need parameter servers; strategies/parameter_server_test trains with both.
 ELSEWHERE = {"callbacks/async_sgd.py", "strategies/parameter_server.py"}
+SLOW = {"tuning/search.py"}  # ten trials, as the README's
 FENCE = re.compile(r"^ *```python\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 EXAMPLES = {
     str(path.relative_to(PACKAGE)): [
@@ -70,10 +71,18 @@ def data(seed):
 
 def test_these_are_all():
     assert set(EXAMPLES) > ELSEWHERE
+    assert set(EXAMPLES) > SLOW
     assert len(EXAMPLES) > 10
 
 
-@pytest.mark.parametrize("module", [name for name in EXAMPLES if name not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in EXAMPLES
+        if name not in ELSEWHERE
+    ],
+)
 def test_it_runs(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert EXAMPLES[module]

@@ -60,8 +60,4 @@ callbacks = [Misbehave()]
 if sys.argv[2:] == ["LocalSGD"]:
     callbacks.append(tfdist.callbacks.LocalSGD(period=1000))
 model.fit(x, y, batch_size=8, verbose=0, callbacks=callbacks)
-if mode == "other weights":
-    if other:
-        model.layers[-1].set_weights([np.ones((3, 1)), np.ones(1)])
-    model.fit(x, y, batch_size=8, verbose=0)
 print("trained", flush=True)

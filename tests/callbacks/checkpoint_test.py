@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("deterministic")
 STRATEGIES = {"no strategy": lambda: None, "mirrored x2": two_cpus}
 # With the data whose place is kept in ways of their own; the others take minutes.
 QUICK = {
-    "no strategy": ("arrays", "PyDataset", "tf.data with steps_per_epoch", "shuffled validation"),
+    "no strategy": ("PyDataset", "tf.data", "shuffled validation"),
     "mirrored x2": ("arrays",),
 }
 

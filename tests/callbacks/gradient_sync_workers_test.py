@@ -87,6 +87,7 @@ def test_a_worker_stopped_between_two_synchronisations_ends_the_other():
     assert "trained" not in out
 
 
+@pytest.mark.slow
 def test_a_worker_that_stays_away_between_two_synchronisations_is_named():
     code, _, err = _misbehave("sleeps in a callback", 8)
     assert code != 0

@@ -50,7 +50,6 @@ def test_a_killed_worker_comes_back_and_no_step_is_lost(programs):
     assert len(shares) == epochs and shares[-1] > 0
 
 
-@pytest.mark.slow  # the next one notices it, too; without a launcher, the last but one
 @pytest.mark.timeout(200)
 def test_a_killed_parameter_server_ends_all(programs):
     run = programs.run("-n", "2", "--ps", "1", WORKER)
@@ -105,6 +104,7 @@ def free_cluster(workers):
     return {"chief": [chief], "ps": [ps], "worker": others}
 
 
+@pytest.mark.slow  # what the coordinator says, the launcher of the first ones passes on
 @pytest.mark.timeout(200)
 def test_without_a_launcher_the_coordinator_names_the_lost_server_and_the_others_end(programs):
     jobs = free_cluster(workers=1)
