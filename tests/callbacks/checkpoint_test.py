@@ -52,8 +52,8 @@ def test_a_resumed_training_ends_with_the_bits_of_an_uninterrupted_one(tmp_path,
     assert found == expected
 
 
-def test_a_checkpoint_changes_no_number(tmp_path):
-    with_checkpoints = cases.train(tmp_path)
+def test_a_checkpoint_changes_no_number():
+    with_checkpoints = cases.whole()
     model = cases.make_model()
     stopping = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
     plateau = keras.callbacks.ReduceLROnPlateau("val_loss", patience=1)
