@@ -11,6 +11,7 @@ import time
 
 import keras
 import numpy as np
+import slowness
 
 import tfdist
 
@@ -42,7 +43,7 @@ class Misbehave(keras.callbacks.Callback):
         if not other or batch < 2:
             return
         if mode == "sleeps in a callback":
-            time.sleep(80)
+            time.sleep(slowness.seconds(80))
         if mode == "is killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if mode == "is stopped":
@@ -54,7 +55,7 @@ class Misbehave(keras.callbacks.Callback):
 x, y = np.ones((64, 4), "float32"), np.ones((64, 1), "float32")
 if mode == "evaluates alone":
     if other:
-        time.sleep(60)
+        time.sleep(slowness.seconds(60))
     model.evaluate(x, y, verbose=0)
 callbacks = [Misbehave()]
 if sys.argv[2:] == ["LocalSGD"]:

@@ -5,12 +5,17 @@ import pathlib
 import re
 
 import pytest
+import slowness
 from programs import Programs
 
 WORKER = pathlib.Path(__file__).resolve().parent.parent / "misbehaving_worker.py"
 
 
-def misbehave(mode, timeout=8):
+# For a test to wait for, but longer than two workers come one behind the other.
+SHORT_S = round(slowness.seconds(8))
+
+
+def misbehave(mode, timeout=SHORT_S):
     with Programs() as programs:
         program = programs.run(
             *("-n", "2", WORKER, mode),
@@ -65,7 +70,7 @@ def test_all_workers_say_how_they_disagree_before_any_work(disagreements, what, 
     ],
 )
 def test_workers_that_disagree_end_before_any_work(mode, message):
-    code, out, err = misbehave(mode, timeout=60)
+    code, out, err = misbehave(mode, timeout=round(slowness.seconds(60)))
     assert code == 1
     assert message in err
     assert "a step was made" not in out
@@ -85,17 +90,18 @@ def test_a_call_that_one_worker_makes_alone_has_a_deadline():
     code, _, err = misbehave("evaluates alone")
     assert code != 0
     assert "worker 1 (127.0.0.1:" in err
-    assert "did not come to `evaluate` within 8 s" in err
+    assert f"did not come to `evaluate` within {SHORT_S} s" in err
 
 
 def test_a_worker_that_stays_away_from_a_step_is_named():
     code, _, err = misbehave("sleeps in a callback")
     assert code != 0
-    assert re.search(r"TimeoutError: worker 1 \(127.0.0.1:\d+\) did not answer within 8 s", err)
+    said = rf"TimeoutError: worker 1 \(127.0.0.1:\d+\) did not answer within {SHORT_S} s"
+    assert re.search(said, err)
 
 
 def test_a_killed_worker_ends_the_others():
-    code, out, err = misbehave("is killed", timeout=60)
+    code, out, err = misbehave("is killed", timeout=round(slowness.seconds(60)))
     assert code == 137
     assert "worker 1 was killed by signal 9" in err
     assert re.search(r"worker 1 \(127.0.0.1:\d+\) was lost during `fit`", err)
@@ -104,14 +110,14 @@ def test_a_killed_worker_ends_the_others():
 
 def test_a_stopped_worker_ends_the_others():
     # Its connections stay open: only the heartbeat misses it.
-    code, out, err = misbehave("is stopped", timeout=90)
+    code, out, err = misbehave("is stopped", timeout=round(slowness.seconds(90)))
     assert code != 0
     assert re.search(r"worker 1 \(127.0.0.1:\d+\) was lost during `fit`", err)
     assert "a step was made" in out
 
 
 def test_a_workers_own_traceback_is_last():
-    code, _, err = misbehave("raises", timeout=60)
+    code, _, err = misbehave("raises", timeout=round(slowness.seconds(60)))
     assert code == 1
     assert "worker 1" in err
     assert err.rstrip().endswith("ValueError: raised by worker 1")
