@@ -40,6 +40,7 @@ def names(examples, outputs=1, activation="sigmoid", loss="binary_crossentropy")
     strategy = two_cpus()
     with strategy.scope():
         model = make()
+        model.optimizer.build(model.trainable_variables)  # as if it had been trained here
     model.set_weights(trained(make, outputs))
     found = {"tfdist": tfdist, "keras": keras, "strategy": strategy, "model": model}
     for seed, end in enumerate(("", "_test", "_val", "_validation")):

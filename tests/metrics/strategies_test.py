@@ -39,7 +39,7 @@ QUICK = {
     "{}": ("binary", "multi_class", "multi_label"),
     "{'jit_compile': True}": ("multi_class",),
     "{'steps_per_execution': 4}": ("multi_label",),
-    "mirrored": ("binary", "multi_label"),
+    "mirrored": ("multi_label",),
     "two workers": ("binary",),
     "parameter servers": ("multi_class",),
 }
