@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 # Three at a time on two cores: much of a test with several workers is waiting.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
-.PHONY: train test test-all lint equalities matrix setup clean
+.PHONY: train test test-all durations lint equalities matrix setup clean
 
 train: setup  ## Trains MNIST on two workers of this machine.
 	$(BIN)/tfdist run -n $(WORKERS) examples/mnist.py
@@ -17,6 +17,10 @@ test: setup lint  ## Runs the tests, but for those that take minutes each.
 
 test-all: setup lint  ## Runs all tests.
 	$(PYTEST) -m ""
+
+durations: setup  ## Runs the quick tests and prints what they cost, by folder and by file.
+	$(PYTEST) --junitxml=.cache/durations.xml -o junit_duration_report=total
+	$(BIN)/python tests/durations.py .cache/durations.xml --write tests/README.md
 
 lint: setup
 	$(BIN)/ruff check .
@@ -37,4 +41,4 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .cache/one_process

@@ -14,16 +14,15 @@ With `TFDIST_TEST_DEVICE=GPU` all of them train on parts of the first GPU.
 import argparse
 import concurrent.futures
 import json
-import os
 import pathlib
 import pickle
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
 WORKER = ROOT / "tests" / "equality_worker.py"
 # column title: (strategy, workers, logical devices of each)
 TFDIST = {
@@ -37,23 +36,16 @@ STOCK = {
 }
 
 
-def run(title, strategy, workers, logical_devices, floats, directory, timeout=1500):
-    """Returns each worker's results, `{(case, float): {name: array} or an error}`."""
+def run(title, strategy, workers, logical_devices, floats, directory, deadline_s=1500):
+    """Returns each worker's results, `{"float64 mask": {name: array} or an error, ...}`."""
+    import equality_cases
+    import gangs
+
     print(f"running: {title}", file=sys.stderr)
     out = pathlib.Path(directory) / f"{strategy}-{workers}x{logical_devices}"
-    command = [sys.executable, WORKER, strategy, str(logical_devices), out, *floats]
-    if workers > 1:
-        command = [sys.executable, "-m", "tfdist.cli", "run", "-n", str(workers), *command[1:]]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run(
-        [str(part) for part in command],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=timeout,
-        check=True,
-    )
-    return [pickle.loads(pathlib.Path(f"{out}.{i}").read_bytes()) for i in range(workers)]
+    out.mkdir()
+    cases = [f"{floatx} {name}" for floatx in floats for name in equality_cases.CASES]
+    return gangs.run(WORKER, strategy, workers, logical_devices, out, cases, deadline_s)
 
 
 def difference(one_process, results):
@@ -91,18 +83,19 @@ def main():
     for floatx in args.floats:
         print(f"\n| {floatx}, 30 steps | {' | '.join(columns)} | bits |")
         print("|---" * (len(columns) + 2) + "|")
-        for case, _ in (key for key in one_process if key[1] == floatx):
+        for key in (key for key in one_process if key.startswith(f"{floatx} ")):
             row = {
-                title: difference(one_process[case, floatx], workers[0][case, floatx])
+                title: difference(one_process[key], workers[0][key])
                 for title, workers in results.items()
             }
             identical = all(
-                pickle.dumps(workers[0][case, floatx]) == pickle.dumps(worker[case, floatx])
+                pickle.dumps(workers[0][key]) == pickle.dumps(worker[key])
                 for title, workers in results.items()
                 if title in TFDIST
                 for worker in workers
             )
             cells = [v if isinstance(v, str) else f"{v:.0e}" for v in row.values()]
+            case = key.partition(" ")[2]
             print(f"| {case} | {' | '.join(cells)} | {'same' if identical else 'differ'} |")
             with open(log, "a") as file:
                 row = {"case": case, "float": floatx, **row, "identical": identical}

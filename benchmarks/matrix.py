@@ -41,12 +41,12 @@ COLUMNS = {
 
 def try_features(names, strategy, workers, logical_cpus, directory):
     """Returns each worker's `{feature: numbers, or an error as text}`."""
-    import feature_results
+    import gangs
 
     out = pathlib.Path(directory) / f"{strategy}-{workers}x{logical_cpus}"
 
     def read():
-        return [feature_results.read(f"{out}.{i}") for i in range(workers)]
+        return [gangs.read(f"{out}.{i}") for i in range(workers)]
 
     results = [{} for _ in range(workers)]
     while left := [name for name in names if any(name not in known for known in results)]:

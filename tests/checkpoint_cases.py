@@ -1,6 +1,8 @@
 """A small training with everything that a resume could forget, and what came out of it."""
 
 import contextlib
+import functools
+import tempfile
 import warnings
 
 import keras
@@ -94,6 +96,13 @@ DATA = {
         "validation_data": _pipeline().take(30).batch(7),
     },
 }
+
+
+@functools.cache
+def whole():
+    """What `train` gives without a strategy, uninterrupted."""
+    with tempfile.TemporaryDirectory() as directory:
+        return train(directory)
 
 
 def batches_read_once():

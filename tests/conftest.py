@@ -17,26 +17,40 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tfdist")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import dealing  # noqa: E402
+import slowness  # noqa: E402
+import tiers  # noqa: E402
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# A collective that a broken step leaves hanging would outlast the test's deadline.
-os.environ.setdefault("TFDIST_TIMEOUT", "60")
 
 # One that happens to be there is for the tests that ask for it.
 if os.environ.get("TFDIST_TEST_DEVICE") != "GPU":
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
-# Minutes each: begun first, so that no process is left alone with one of them at the end.
-LONG = (
-    *("features_test", "equality_test", "checkpoint_test", "multi_worker_faults_test"),
-    *("multi_worker_test", "search_test"),
-    *("compiled_step_test", "docstrings_test", "parameter_server_faults_test", "readme_test"),
-    *("gradient_sync_test", "char_lm_test", "gradient_sync_workers_test", "strategies_test"),
-    *("gradient_sync_composition_test", "checkpoint_workers_test", "notebooks_test"),
-)
+
+def pytest_configure(config):
+    """Settles what the processes that share the tests, and their programs, must agree on."""
+    os.environ.setdefault(
+        tiers.VARIABLE, "quick" if config.option.markexpr == "not slow" else "all"
+    )
+    if not config.option.collectonly:
+        slowness.measure()
+    # A collective that a broken step leaves hanging would outlast the test's deadline.
+    os.environ.setdefault("TFDIST_TIMEOUT", f"{slowness.seconds(60):.0f}")
 
 
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+def pytest_xdist_make_scheduler(config, log):
+    return dealing.ByFileOrPart(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    items.sort(key=dealing.length, reverse=True)
+    if config.getoption("timeout") is not None:  # given by hand
+        return
+    for item in items:
+        marked = item.get_closest_marker("timeout")
+        seconds = marked.args[0] if marked else float(config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(slowness.seconds(seconds)), append=False)
 
 
 def pytest_collection_finish():

@@ -6,6 +6,8 @@ two is rare.
 
 import os
 
+import tiers
+
 KIND = os.environ.get("TFDIST_TEST_DEVICE", "CPU")
 PAIR = [f"{KIND}:0", f"{KIND}:1"]
 GPU_MEMORY_MB = 4096  # of each half
@@ -21,3 +23,4 @@ def split(count=2):
     memory = GPU_MEMORY_MB if KIND == "GPU" else None
     parts = [tf.config.LogicalDeviceConfiguration(memory_limit=memory)] * count
     tf.config.set_logical_device_configuration(device, parts)
+    tiers.spare_tracing()

@@ -1,20 +1,18 @@
-"""Trains equality cases in this process and saves what came out; run by the tests.
+"""Trains equality cases in this process and notes what came out, one after the other.
 
-Usage: equality_worker.py STRATEGY LOGICAL_DEVICES OUT FLOATX ... [+FLOATX CASE ...]
+Usage: equality_worker.py STRATEGY LOGICAL_DEVICES OUT [CASE ...]
 
-STRATEGY is none, mirrored, multi, stock_mirrored or stock_multi. Trains all
-cases for each FLOATX, and the named ones for a +FLOATX.
+STRATEGY is none, mirrored, multi, stock_mirrored or stock_multi. A CASE is a type and a name,
+"float64 mask". `gangs.read` reads what is noted in OUT.INDEX.
 """
 
-import json
 import os
-import pickle
 import sys
-import traceback
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import devices
+import gangs
 import tensorflow as tf
 
 
@@ -34,29 +32,15 @@ def make_strategy(name, logical_devices):
     return tfdist.MultiWorkerMirroredStrategy()
 
 
-def main(strategy_name, logical_devices, out, *trainings):
+def main(strategy_name, logical_devices, out, *cases):
     strategy = make_strategy(strategy_name, int(logical_devices))
     import equality_cases
 
-    to_train, floatx = [], None
-    for word in trainings:
-        if floatx is not None:
-            to_train.append((word, floatx))
-        elif word.startswith("+"):
-            floatx = word[1:]
-        else:
-            to_train += [(name, word) for name in equality_cases.CASES]
-    results = {}
-    for name, floatx in to_train:
-        try:
-            results[name, floatx] = equality_cases.train(name, strategy, floatx)
-        except Exception as error:
-            if not strategy_name.startswith("stock"):
-                traceback.print_exc()
-            results[name, floatx] = f"{type(error).__name__}: {str(error)[:200]}"
-    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
-    with open(f"{out}.{config.get('task', {}).get('index', 0)}", "wb") as file:
-        pickle.dump(results, file)
+    def train(case):
+        floatx, _, name = case.partition(" ")
+        return equality_cases.train(name, strategy, floatx)
+
+    gangs.work(strategy_name, out, cases, train)
 
 
 if __name__ == "__main__":

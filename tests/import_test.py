@@ -1,6 +1,7 @@
 """Who may import whom, and what `import tfdist` costs."""
 
 import ast
+import functools
 import importlib.util
 import json
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import slowness
 
 import tfdist
 
@@ -53,7 +55,7 @@ def name_of_owner(attribute):
 
 def imports(path):
     """Yields (dotted name, whether it is at module level) of all that a module imports."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     inner = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
@@ -101,7 +103,7 @@ def test_a_room_imports_only_from_below(path):
 
 @pytest.mark.parametrize("path", library(), ids=name_of)
 def test_the_lazy_public_names_are_not_a_way_around_the_floors(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Attribute) and name_of_owner(node) == "tfdist":
             assert node.attr == "__version__", f"{name_of(path)} uses tfdist.{node.attr}"
 
@@ -119,11 +121,17 @@ def test_cluster_and_cli_import_no_tensorflow_at_module_level(path):
 PUBLIC = {("os", "_exit"), ("sys", "_getframe")}
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def own_names():
     """Every underscore name that tfdist itself defines, anywhere."""
     names = set()
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 names.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -134,7 +142,7 @@ def own_names():
                 and name_of_owner(node) in ("self", "cls")
             ):
                 names.add(node.attr)
-    return names
+    return frozenset(names)
 
 
 def private_uses(tree, own):
@@ -164,7 +172,7 @@ def private_uses(tree, own):
 def test_only_compat_names_what_is_private(path):
     for name, _ in imports(path):
         assert not name.startswith(("keras.src", "tensorflow.python")), f"{name_of(path)}: {name}"
-    assert list(private_uses(ast.parse(path.read_text()), own_names())) == []
+    assert list(private_uses(tree_of(path), own_names())) == []
 
 
 def test_private_uses_are_seen():
@@ -190,7 +198,7 @@ def loaded_after(statements, **environ):
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=slowness.seconds(60),
         env={"PATH": "", **environ},
     )
     assert result.returncode == 0, result.stderr

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 
+import slowness
+
 RUN = [sys.executable, "-m", "tfdist.cli", "run"]
+# These and all others that are given here are longer on a slow machine.
 DEADLINE_S = 30.0
 # Four processes that import TensorFlow beside other tests may take half a minute to begin.
 NEWS_DEADLINE_S = 120.0
@@ -56,15 +59,18 @@ class Program:
             return "".join(self._lines["out"]).count(text) >= times
 
         with self._news:
-            self._news.wait_for(lambda: printed() or self._ended == {"out", "err"}, NEWS_DEADLINE_S)
+            self._news.wait_for(
+                lambda: printed() or self._ended == {"out", "err"},
+                slowness.seconds(NEWS_DEADLINE_S),
+            )
             assert printed(), f"no {text!r} in {self._lines}"
         return self.out
 
     def wait(self, seconds=DEADLINE_S):
         """Waits for its end, and for the end of its output; returns its exit code."""
-        code = self.process.wait(seconds)
+        code = self.process.wait(slowness.seconds(seconds))
         for reader in self._readers:
-            reader.join(DEADLINE_S)
+            reader.join(slowness.seconds(DEADLINE_S))
         return code
 
     def signal(self, number):
@@ -138,6 +144,7 @@ def wait_until_gone(pids):
             try:
                 poll = select.poll()
                 poll.register(descriptor, select.POLLIN)
-                assert poll.poll(10_000) or not is_running(pid), f"{pid} is still running"
+                gone = poll.poll(slowness.seconds(10_000)) or not is_running(pid)
+                assert gone, f"{pid} is still running"
             finally:
                 os.close(descriptor)

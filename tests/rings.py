@@ -2,10 +2,12 @@
 
 import threading
 
+import slowness
+
 from tfdist.sync import mesh
 from tfdist.sync.ring import Ring
 
-DEADLINE_S = 60.0
+DEADLINE_S = slowness.seconds(60.0)
 
 
 class Store:

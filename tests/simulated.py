@@ -3,9 +3,10 @@
 import threading
 
 import numpy as np
+import slowness
 import tensorflow as tf
 
-DEADLINE_S = 30.0
+DEADLINE_S = slowness.seconds(30.0)
 
 
 class _Meeting:

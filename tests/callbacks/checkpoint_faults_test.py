@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 def test_a_broken_checkpoint_is_noticed_and_the_one_before_it_used(tmp_path):
-    expected = cases.train(tmp_path / "whole")
+    expected = cases.whole()
     directory = tmp_path / "cut"
     with pytest.raises(cases.Crash):
         cases.train(directory, crash=cases.CrashAt(11))
@@ -66,7 +66,7 @@ class FullDisk:
 
 
 def test_a_full_disk_warns_and_training_goes_on_with_the_one_before_whole(tmp_path, monkeypatch):
-    expected = cases.train(tmp_path / "whole")
+    expected = cases.whole()
     with monkeypatch.context() as patch:
         FullDisk(patch, 2)
         with pytest.warns(UserWarning, match="No space left on device.*Training goes on"):

@@ -9,6 +9,7 @@ import sys
 
 import checkpoint_cases
 import pytest
+import slowness
 
 WORKER = pathlib.Path(checkpoint_cases.__file__).with_name("checkpoint_worker.py")
 
@@ -18,11 +19,11 @@ def _run(directory, out, data="arrays", kills=(), restarts=0):
     command += ["--max-restarts", str(restarts), WORKER, directory, out, data, json.dumps(kills)]
     process = subprocess.run(
         [str(part) for part in command],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": "60"},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
+        timeout=slowness.seconds(280),
     )
     assert process.returncode == 0, process.stdout[-5000:]
     return [pickle.loads(pathlib.Path(f"{out}.{rank}").read_bytes()) for rank in range(2)]

@@ -43,7 +43,6 @@ QUICK = [
     ("streaming DiLoCo", "ema"),
     ("DiLoCo", "batch normalization"),
     ("PartialSync", "mixed float16 where one replica overflows"),
-    ("PartialSync", "run eagerly"),
     ("SyncSGD", "masked loss"),
     ("SyncSGD", "a replica without examples"),
 ]

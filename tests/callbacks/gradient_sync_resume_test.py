@@ -86,7 +86,7 @@ def test_another_algorithm_than_the_checkpoints_is_refused(started, make, mine):
 
 def test_without_a_strategy_training_is_plain_and_resumes(tmp_path):
     """One warning each time, and the bits of a training without the callback."""
-    expected = cases.train(tmp_path / "plain")
+    expected = cases.whole()
     for crash in (cases.CrashAt(5), None):
         with warnings.catch_warnings(record=True) as warned:
             warnings.filterwarnings("always", category=UserWarning)

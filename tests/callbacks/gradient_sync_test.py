@@ -13,6 +13,7 @@ import devices
 import keras
 import numpy as np
 import pytest
+import slowness
 import sync_cases as cases
 import sync_oracle as oracle
 import tensorflow as tf
@@ -37,14 +38,14 @@ def on_workers(tmp_path_factory):
     command = [sys.executable, "-m", "tfdist.cli", "run", "-n", "2", str(WORKER), str(folder / "o")]
     process = subprocess.Popen(
         command,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": "60"},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=DEADLINE_S)
+        output, _ = process.communicate(timeout=slowness.seconds(DEADLINE_S))
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

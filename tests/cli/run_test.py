@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import slowness
 from programs import RUN
 
 import tfdist
@@ -11,7 +12,11 @@ import tfdist
 
 def tfdist_run(*arguments, **options):
     return subprocess.run(
-        [*RUN, *map(str, arguments)], capture_output=True, text=True, timeout=60, **options
+        [*RUN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=slowness.seconds(60),
+        **options,
     )
 
 
@@ -24,7 +29,9 @@ def script(tmp_path):
 
 def test_the_installed_command_is_this_one(script):
     command = os.path.join(os.path.dirname(sys.executable), "tfdist")
-    done = subprocess.run([command, "run", "-n1", script], capture_output=True, timeout=60)
+    done = subprocess.run(
+        [command, "run", "-n1", script], capture_output=True, timeout=slowness.seconds(60)
+    )
     assert (done.returncode, done.stdout) == (0, b"[worker 0] []\n")
 
 
@@ -36,7 +43,10 @@ def test_help_has_an_example_and_loads_no_tensorflow(arguments):
         "finally: print(sorted({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=slowness.seconds(60),
     )
     assert done.returncode == 0
     assert "tfdist run -n 2 train.py --epochs 3" in done.stdout
@@ -52,13 +62,19 @@ def test_help_tells_the_exit_codes():
 
 def test_version_and_unknown_commands():
     command = RUN[:-1]
-    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, timeout=slowness.seconds(60)
+    )
     assert done.stdout == f"tfdist {tfdist.__version__}\n"
-    done = subprocess.run([*command, "walk"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*command, "walk"], capture_output=True, text=True, timeout=slowness.seconds(60)
+    )
     assert done.returncode == 2
     assert "'walk'" in done.stderr
     assert "run" in done.stderr
-    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 2
+    assert (
+        subprocess.run(command, capture_output=True, timeout=slowness.seconds(60)).returncode == 2
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import queue
 
 import pytest
+import slowness
 
 from tfdist.cluster import coordinator
 from tfdist.cluster.coordinator import Coordinator
@@ -34,7 +35,7 @@ class Node:
         )
 
     def hear(self, kind):
-        message = self._inbox.get(timeout=20)
+        message = self._inbox.get(timeout=slowness.seconds(20))
         assert message["type"] == kind, message
         return message
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+import slowness
 from programs import is_running, state_of, wait_until_gone
 
 from tfdist.cluster.gang import Exit, Gang, WorkerCommand, culprit, shell_code
@@ -29,10 +30,10 @@ class Watched:
         )
 
     def exits(self, count):
-        return [self._exits.get(timeout=20) for _ in range(count)]
+        return [self._exits.get(timeout=slowness.seconds(20)) for _ in range(count)]
 
     def wait_for(self, text, count=1):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + slowness.seconds(20)
         while self.stdout.getvalue().count(text) < count:
             assert time.monotonic() < deadline, self.stdout.getvalue() + self.stderr.getvalue()
             time.sleep(0.01)
@@ -144,7 +145,7 @@ def test_a_stopped_worker_is_ended(watched):
     watched.start("import os, signal; print(os.getpid(), flush=True); os.kill(os.getpid(), 19)")
     watched.wait_for("\n")
     pid = int(watched.stdout.getvalue().split()[-1])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + slowness.seconds(20)
     while state_of(pid) != "T":
         assert time.monotonic() < deadline
         time.sleep(0.01)

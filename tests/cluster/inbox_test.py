@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import slowness
 
 from tfdist.cluster.inbox import take
 
@@ -12,7 +13,7 @@ def test_it_takes_what_comes_and_gives_up_in_time():
     inbox = queue.SimpleQueue()
     timer = threading.Timer(0.4, inbox.put, ["late"])  # later than one wait
     timer.start()
-    assert take(inbox, time.monotonic() + 20) == "late"
+    assert take(inbox, time.monotonic() + slowness.seconds(20)) == "late"
     timer.join()
     with pytest.raises(queue.Empty):
         take(inbox, time.monotonic())
@@ -26,7 +27,7 @@ def test_a_handler_may_put():
     try:
         timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGUSR1])  # in another thread
         timer.start()
-        assert take(inbox, time.monotonic() + 20) == "signal"
+        assert take(inbox, time.monotonic() + slowness.seconds(20)) == "signal"
         timer.join()
     finally:
         signal.signal(signal.SIGUSR1, previous)

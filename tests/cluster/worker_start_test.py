@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import slowness
 from programs import wait_until_gone
 
 from tfdist.cluster import worker_start
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux' own calls")
-DEADLINE_S = 20
+DEADLINE_S = slowness.seconds(20)
 
 
 def test_other_systems_start_the_worker_itself(monkeypatch):

@@ -7,6 +7,7 @@ import devices
 import keras
 import numpy as np
 import pytest
+import slowness
 import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from upstream import original, require, require_parameters, two_cpus
@@ -150,10 +151,15 @@ def numbers():
 def test_a_model_without_a_strategy_trains_as_it_does_without_tfdist():
     # The source of `numbers` alone: this module imports tfdist.
     program = "import os, pickle, sys\nos.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'\n"
-    program += "import keras\nimport numpy as np\n\n" + inspect.getsource(numbers)
+    program += "import keras\nimport numpy as np\nimport tensorflow as tf\n"
+    options = tf.config.optimizer.get_experimental_options()  # they decide on the last bits
+    program += f"tf.config.optimizer.set_experimental_options({options})\n\n"
+    program += inspect.getsource(numbers)
     assert "tfdist" not in program
     program += "\nsys.stdout.buffer.write(pickle.dumps(numbers()))\n"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=slowness.seconds(120)
+    )
     assert result.returncode == 0, result.stderr.decode()
     without = pickle.loads(result.stdout)
     for patched, plain in zip(numbers(), without, strict=True):

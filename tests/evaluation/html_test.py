@@ -11,6 +11,7 @@ import subprocess
 import matplotlib.image
 import numpy as np
 import pytest
+import slowness
 
 import tfdist
 
@@ -60,7 +61,7 @@ def browse(tmp_path_factory):
             [browser, *FLAGS, f"--user-data-dir={profile}", *flags, path.as_uri()],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=slowness.seconds(120),
         )
         assert result.returncode == 0, result.stderr
         return result.stdout

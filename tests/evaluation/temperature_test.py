@@ -4,6 +4,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import slowness
 from scipy import special
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -124,7 +125,9 @@ def test_the_layer_calibrates_a_model(tmp_path):
         "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))\n"
     )
     paths = [path, tmp_path / "logits.npy", tmp_path / "scores.npy"]
-    subprocess.run([sys.executable, "-c", program, *map(str, paths)], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", program, *map(str, paths)], check=True, timeout=slowness.seconds(120)
+    )
     np.testing.assert_allclose(np.load(paths[2]), expected[:5], atol=1e-5)
 
 

@@ -7,6 +7,7 @@ import cloudpickle
 import keras
 import numpy as np
 import pytest
+import slowness
 import tensorflow as tf
 
 import tfdist
@@ -54,7 +55,7 @@ def session():
 
 @pytest.fixture(scope="module")
 def workers():
-    return tfdist.run(session, workers=2, timeout=240)
+    return tfdist.run(session, workers=2, timeout=slowness.seconds(240))
 
 
 @pytest.mark.parametrize("source", ["arrays", "tf.data"])

@@ -57,6 +57,7 @@ def _chance(shakespeare):
     return -math.fsum(np.log(share[validation])) / len(validation)
 
 
+@pytest.mark.slow  # equality_test holds it to 1e-9, and the example of MNIST in the quick tests
 def test_two_workers_reach_the_loss_of_one_process(shakespeare):
     with Programs() as programs:
         alone = programs.start([sys.executable, SCRIPT, *SCALED_DOWN, "--batch-size", "24"])
@@ -69,7 +70,7 @@ def test_two_workers_reach_the_loss_of_one_process(shakespeare):
     assert one == other == pytest.approx(expected, abs=2e-3)
 
 
-@pytest.mark.parametrize("sync", ["diloco", "powersgd"])
+@pytest.mark.parametrize("sync", ["diloco", pytest.param("powersgd", marks=pytest.mark.slow)])
 def test_two_workers_agree(shakespeare, sync):
     arguments = [*SCALED_DOWN, "--sync", sync, "--period", "10"]
     with Programs() as programs:

@@ -7,6 +7,8 @@ import sys
 import pytest
 from programs import Programs
 
+pytestmark = pytest.mark.slow  # evaluation's own tests have each part
+
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import slowness
 from namespaces import two_hosts
 from programs import RUN, Programs
 
@@ -55,6 +56,7 @@ def test_two_workers_reach_the_accuracy_of_one_process(tmp_path):
     assert "[worker 1] Epoch" not in together.out
 
 
+@pytest.mark.slow  # parameter_server_test and the example with an embedding train with them
 def test_parameter_servers_reach_the_accuracy_of_one_process():
     with Programs() as programs:
         run = programs.run("-n", "2", "--ps", "1", SCRIPT, *SCALED_DOWN)
@@ -63,6 +65,7 @@ def test_parameter_servers_reach_the_accuracy_of_one_process():
     assert accuracy > 80  # of 47 updates, some of them stale
 
 
+@pytest.mark.slow  # ports_test and rendezvous_test meet over two hosts
 def test_two_machines_train_together():
     with two_hosts() as (first, second):
         machines = [
@@ -79,7 +82,7 @@ def test_two_machines_train_together():
             )
             for rank, host in enumerate((first, second))
         ]
-        outputs = [machine.communicate(timeout=180)[0] for machine in machines]
+        outputs = [machine.communicate(timeout=slowness.seconds(180))[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], outputs
     (one,), (two,) = map(_accuracies, outputs)
     assert one == two > 85

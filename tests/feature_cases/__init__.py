@@ -6,6 +6,7 @@ depend on it: `assert_same` compares them with those of plain Keras in one proce
 
 import contextlib
 import pathlib
+import sys
 import tempfile
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 
 from feature_cases import (
     callbacks,
+    common,
     data,
     inference,
     layer_state,
@@ -50,6 +52,11 @@ def run(name, strategy=None, directory=None):
             stack.enter_context(strategy.scope())
         needs_directory = function.__code__.co_argcount > 0
         return function(pathlib.Path(directory)) if needs_directory else function()
+
+
+def sources_of(name):
+    """The modules that a feature's numbers depend on."""
+    return [common, sys.modules[FEATURES[name].__module__]]
 
 
 def assert_same(name, expected, found):

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from feature_cases.common import X, Y, feature, fit, small_model, written
+from feature_cases.common import EACH_KIND, SLOW, X, Y, feature, fit, small_model, written
 
 
-@feature
+@feature(quick=EACH_KIND)
 def EarlyStopping():
     stop = keras.callbacks.EarlyStopping("loss", min_delta=0.5, restore_best_weights=True)
     model = small_model()
@@ -39,7 +39,7 @@ def ModelCheckpoint(directory):
     return {"written": written(path).exists(), "weight": model.get_weights()[0]}
 
 
-@feature
+@feature(quick=SLOW)
 def BackupAndRestore(directory):
     return fit(small_model(), callbacks=[keras.callbacks.BackupAndRestore(directory / "backup")])
 
@@ -58,7 +58,7 @@ class _InterruptAfter(keras.callbacks.Callback):
             raise _Interrupted
 
 
-@feature
+@feature(quick=EACH_KIND)
 def BackupAndRestore_after_an_interruption(directory):
     def model():
         return small_model(optimizer=keras.optimizers.Adam(0.02))
@@ -94,7 +94,7 @@ def TensorBoard(directory):
     return {**history, **seen, "files": len(files)}
 
 
-@feature
+@feature(quick=SLOW)
 def LearningRateScheduler():
     callback = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
     return fit(small_model(), epochs=3, callbacks=[callback])

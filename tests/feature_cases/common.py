@@ -11,14 +11,26 @@ Y = (X[:, :1] * 2 + 1).astype("float32")
 
 FEATURES = {}
 TOLERANCES = {}
+QUICK = {}
+
+# What `make test` tries a feature on; `make test-all` tries each on all topologies.
+WORKERS = ("2 workers",)
+EACH_KIND = ("2 workers", "mirrored x2")  # replicas of one process are fed in another way
+SLOW = ()  # the equality table, or a feature much like it, has it
 
 
-def feature(function=None, *, tolerance=1e-5):
-    """Lists a function by its name; numbers may differ by `tolerance`, relative and absolute."""
+def feature(function=None, *, tolerance=1e-5, quick=WORKERS):
+    """Lists a function by its name.
+
+    Args:
+        function: what is listed; its name in words is the feature's.
+        tolerance: by how much numbers may differ, relative and absolute.
+        quick: `WORKERS`, `EACH_KIND` or `SLOW`.
+    """
     if function is None:
-        return lambda function: feature(function, tolerance=tolerance)
+        return lambda function: feature(function, tolerance=tolerance, quick=quick)
     name = function.__name__.replace("_", " ")
-    FEATURES[name], TOLERANCES[name] = function, tolerance
+    FEATURES[name], TOLERANCES[name], QUICK[name] = function, tolerance, quick
     return function
 
 

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import BATCH, EXAMPLES, X, Y, feature, fit, small_model
+from feature_cases.common import BATCH, EACH_KIND, EXAMPLES, SLOW, X, Y, feature, fit, small_model
 
 
 def _dataset():
@@ -16,17 +16,17 @@ def _batches():
         yield X[begin : begin + BATCH], Y[begin : begin + BATCH]
 
 
-@feature
+@feature(quick=SLOW)
 def arrays():
     return fit(small_model())
 
 
-@feature
+@feature(quick=SLOW)
 def tf_data():
     return dict(small_model().fit(_dataset().batch(BATCH), epochs=2, verbose=0).history)
 
 
-@feature
+@feature(quick=EACH_KIND)
 def tf_data_of_unknown_length():
     data = _dataset().filter(lambda x, y: True).batch(BATCH)
     return dict(small_model().fit(data, epochs=2, verbose=0).history)
@@ -48,18 +48,18 @@ class Batches(keras.utils.PyDataset):
         return X[rows], Y[rows]
 
 
-@feature
+@feature(quick=SLOW)
 def PyDataset():
     return dict(small_model().fit(Batches(), epochs=2, shuffle=False, verbose=0).history)
 
 
-@feature
+@feature(quick=SLOW)
 def PyDataset_with_threads():
     batches = Batches(workers=2, max_queue_size=3)
     return dict(small_model().fit(batches, epochs=3, shuffle=False, verbose=0).history)
 
 
-@feature
+@feature(quick=SLOW)
 def PyDataset_shuffled():
     # Without learning, an epoch's mean is the same in every order of the batches, if
     # all replicas go by the same one.
@@ -67,14 +67,14 @@ def PyDataset_shuffled():
     return dict(model.fit(Batches(), epochs=3, verbose=0).history)
 
 
-@feature
+@feature(quick=EACH_KIND)
 def PyDataset_shuffled_by_threads():
     model = small_model(optimizer=keras.optimizers.SGD(0.0))
     batches = Batches(workers=2, max_queue_size=3)
     return dict(model.fit(batches, epochs=3, validation_data=Batches(), verbose=0).history)
 
 
-@feature
+@feature(quick=SLOW)
 def list_of_inputs():
     a, b = keras.Input((6,)), keras.Input((1,))
     model = keras.Model([a, b], layers.Dense(1)(layers.concatenate([a, b])))
@@ -83,7 +83,7 @@ def list_of_inputs():
     return {**found, "predictions": model.predict([X, Y], batch_size=7, verbose=0)}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def dict_inputs():
     a, b = keras.Input((6,), name="a"), keras.Input((1,), name="b")
     model = keras.Model({"a": a, "b": b}, layers.Dense(1)(layers.concatenate([a, b])))
@@ -93,7 +93,7 @@ def dict_inputs():
     return {**found, "predictions": model.predict(inputs, batch_size=7, verbose=0)}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def several_outputs():
     inputs = keras.Input((6,))
     x = layers.Dense(5, activation="tanh")(inputs)
@@ -105,7 +105,7 @@ def several_outputs():
     return {**found, "a": predictions["a"], "b": predictions["b"]}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def validation_data():
     return fit(small_model(), validation_data=(X[:13], Y[:13]), validation_batch_size=4)
 
@@ -124,20 +124,20 @@ def steps_per_epoch():
     return dict(history.history)
 
 
-@feature
+@feature(quick=SLOW)
 def steps_per_execution():
     model = small_model(steps_per_execution=3)
     found = fit(model)
     return {**found, "predictions": model.predict(X, batch_size=BATCH, verbose=0)}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def steps_per_execution_on_tf_data():
     model = small_model(steps_per_execution=3)
     return dict(model.fit(_dataset().batch(BATCH), epochs=2, verbose=0).history)
 
 
-@feature
+@feature(quick=EACH_KIND)
 def train_on_batch():
     model = small_model()
     return {"loss": [float(model.train_on_batch(X[:8], Y[:8])[0]) for _ in range(3)]}

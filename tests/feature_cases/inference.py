@@ -6,16 +6,16 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import BATCH, X, Y, feature, fit, small_model, written
+from feature_cases.common import BATCH, EACH_KIND, SLOW, X, Y, feature, fit, small_model, written
 
 
-@feature
+@feature(quick=EACH_KIND)
 def predict_in_order():
     model = small_model()
     return {n: model.predict(X[:n], batch_size=BATCH, verbose=0) for n in (1, 2, 15, 50)}
 
 
-@feature
+@feature(quick=SLOW)
 def predict_on_batch():
     model = small_model()
     return {n: model.predict_on_batch(X[:n]) for n in (1, 3)}
@@ -28,7 +28,7 @@ def boolean_predictions():
     return {"predictions": model.predict(X, batch_size=BATCH, verbose=0)}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def save_and_load(directory):
     model = small_model()
     fit(model)
@@ -38,7 +38,7 @@ def save_and_load(directory):
     return {**found, "predictions": loaded.predict(X, verbose=0)}
 
 
-@feature
+@feature(quick=SLOW)
 def save_weights_and_load_weights(directory):
     model = small_model()
     fit(model)

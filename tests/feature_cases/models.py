@@ -5,10 +5,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import EXAMPLES, X, Y, feature, fit
+from feature_cases.common import EACH_KIND, EXAMPLES, SLOW, X, Y, feature, fit
 
 
-@feature
+@feature(quick=EACH_KIND)
 def own_train_step():
     class Model(keras.Model):
         def __init__(self):
@@ -60,7 +60,7 @@ def compute_loss_in_own_train_step():
     return {"mae": found["mae"], "weight": model.get_weights()[0]}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def two_optimizers_built_in_the_first_step():
     class GAN(keras.Model):
         def __init__(self):
@@ -102,7 +102,7 @@ def LSTM():
     return fit(model, X.reshape(EXAMPLES, 3, 2))
 
 
-@feature
+@feature(quick=SLOW)
 def attention_with_mask():
     tokens = np.arange(EXAMPLES * 5).reshape(EXAMPLES, 5) % 9
     inputs = keras.Input((5,), dtype="int32")
@@ -114,7 +114,7 @@ def attention_with_mask():
     return fit(model, tokens)
 
 
-@feature
+@feature(quick=SLOW)
 def synchronized_batch_normalization():
     model = keras.Sequential(
         [keras.Input((6,)), layers.BatchNormalization(synchronized=True), layers.Dense(1)]
@@ -124,7 +124,7 @@ def synchronized_batch_normalization():
     return {**found, "moving mean": model.layers[0].moving_mean.numpy()}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def masked_synchronized_batch_normalization():
     tokens = np.arange(EXAMPLES * 5).reshape(EXAMPLES, 5) % 9
     inputs = keras.Input((5,), dtype="int32")
@@ -136,7 +136,7 @@ def masked_synchronized_batch_normalization():
     return {**found, "variance": model.layers[2].moving_variance.numpy()}
 
 
-@feature
+@feature(quick=SLOW)
 def keras_applications():
     # In float64: on so few pixels the variances of BatchNormalization, as Keras
     # computes them over replicas or one, E(x^2) - E(x)^2, lose all digits in float32.

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from feature_cases.common import X, Y, feature, fit, small_model
+from feature_cases.common import EACH_KIND, X, Y, feature, fit, small_model
 
 # Half precision rounds to u, half a unit of the last of its 8 or 11 digits. One
 # process rounds the gradient that it sums over eight examples, replicas round each
@@ -34,7 +34,7 @@ def _way_of_weights(policy, optimizer):
         keras.config.set_dtype_policy(before)
 
 
-@feature
+@feature(quick=EACH_KIND)
 def jit_compile():
     return fit(small_model(jit_compile=True))
 
@@ -44,7 +44,7 @@ def mixed_bfloat16():
     return _way_of_weights("mixed_bfloat16", keras.optimizers.SGD(1e-4))
 
 
-@feature(tolerance=FLOAT16_BOUND)
+@feature(tolerance=FLOAT16_BOUND, quick=EACH_KIND)
 def mixed_float16_with_loss_scaling():
     # The scale doubles twice in these seven steps. None overflows: whether one does
     # depends on the size of the sums, which one process makes larger than replicas do.

@@ -4,30 +4,30 @@ import keras
 import numpy as np
 from keras import layers
 
-from feature_cases.common import BATCH, EXAMPLES, X, Y, feature, fit, small_model
+from feature_cases.common import BATCH, EACH_KIND, EXAMPLES, SLOW, X, Y, feature, fit, small_model
 
 
-@feature
+@feature(quick=SLOW)
 def gradient_accumulation():
     return fit(small_model(optimizer=keras.optimizers.Adam(0.01, gradient_accumulation_steps=2)))
 
 
-@feature
+@feature(quick=EACH_KIND)
 def run_eagerly():
     return fit(small_model(run_eagerly=True), epochs=1)
 
 
-@feature
+@feature(quick=SLOW)
 def clipping():
     return fit(small_model(optimizer=keras.optimizers.SGD(0.05, global_clipnorm=0.5)))
 
 
-@feature
+@feature(quick=SLOW)
 def EMA():
     return fit(small_model(optimizer=keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)))
 
 
-@feature
+@feature(quick=SLOW)
 def learning_rate_schedule():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 14)
     model = small_model(optimizer=keras.optimizers.SGD(schedule))
@@ -35,7 +35,7 @@ def learning_rate_schedule():
     return {**found, "steps": float(keras.ops.convert_to_numpy(model.optimizer.iterations))}
 
 
-@feature
+@feature(quick=SLOW)
 def class_weight():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -59,7 +59,7 @@ def unreduced_loss():
     return {**found, "weight": model.get_weights()[0]}
 
 
-@feature
+@feature(quick=SLOW)
 def frozen_layers():
     model = small_model()
     model.layers[0].trainable = False
@@ -76,7 +76,7 @@ def second_fit_and_compile():
     return {"first": first, "second": fit(model, batch_size=16)["loss"]}
 
 
-@feature
+@feature(quick=EACH_KIND)
 def custom_metric():
     class LargestError(keras.metrics.Metric):
         """A sum, as all of Keras' own state is: of squared errors above one."""
@@ -95,7 +95,7 @@ def custom_metric():
     return fit(small_model(metrics=[LargestError()]))
 
 
-@feature
+@feature(quick=EACH_KIND)
 def AUC_precision_and_F1():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(1, activation="sigmoid")])
     metrics = [

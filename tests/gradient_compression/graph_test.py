@@ -12,15 +12,16 @@ from tfdist.gradient_compression import BFloat16, Float16, Int8, OneBit, PowerSG
 N = 2
 STEPS = 3
 M = cases.MIN_ELEMENTS
+# Quick is one of each way to send: a sum, all to all and back, a gather, and two sums.
 COMPRESSORS = [
     BFloat16(min_elements=M),
-    Float16(min_elements=M),
+    pytest.param(Float16(min_elements=M), marks=pytest.mark.slow),
     Int8(min_elements=M),
-    OneBit(min_elements=M),
-    TopK(0.2, min_elements=M),
+    pytest.param(OneBit(min_elements=M), marks=pytest.mark.slow),
+    pytest.param(TopK(0.2, min_elements=M), marks=pytest.mark.slow),
     TopK(0.2, momentum=0.9, min_elements=M),
     PowerSGD(2, min_elements=M),
-    PowerSGD(2, warm_start=False, min_elements=M),
+    pytest.param(PowerSGD(2, warm_start=False, min_elements=M), marks=pytest.mark.slow),
 ]
 
 

@@ -29,7 +29,7 @@ def oracle_of(wire):
 
 
 @halves
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_training_follows_numpy(compressor_class, n):
     cases.assert_follows(make(compressor_class), oracle_of(WIRE[compressor_class]), n)
 
@@ -40,7 +40,7 @@ def test_float64_is_summed_in_float64(compressor_class):
 
 
 @halves
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_bytes_are_those_that_were_sent(compressor_class, n):
     cases.assert_bytes_are_counted(make(compressor_class), n)
 

@@ -71,7 +71,7 @@ def oracle_of(seed):
     return oracle
 
 
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_training_follows_numpy(n):
     cases.assert_follows(make(seed=7), oracle_of(7), n)
 
@@ -146,7 +146,7 @@ def test_extreme_scales(value):
     np.testing.assert_allclose(mean, expected, rtol=1e-2)
 
 
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_bytes_are_those_that_were_sent(n):
     cases.assert_bytes_are_counted(make(), n)
 

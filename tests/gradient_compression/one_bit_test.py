@@ -1,6 +1,5 @@
 import compression_cases as cases
 import numpy as np
-import pytest
 import tensorflow as tf
 from simulated import on_replicas
 
@@ -28,7 +27,7 @@ def oracle_of(n):
     return oracle
 
 
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_training_follows_numpy(n):
     cases.assert_follows(make(), oracle_of(n), n)
 
@@ -37,7 +36,7 @@ def test_float64_follows_too():
     cases.assert_follows(make(), oracle_of(3), 3, "float64")
 
 
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_what_was_applied_and_what_is_left_are_all_there_was(n):
     cases.assert_feeds_errors_back(make(), n)
 
@@ -57,7 +56,7 @@ def test_one_step_by_hand():
     assert second == [[1.0, 1.0], [1.0, 3.0]]
 
 
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_bytes_are_those_that_were_sent(n):
     cases.assert_bytes_are_counted(make(), n)
 

@@ -47,7 +47,7 @@ def oracle_of(n, momentum=None):
 
 
 @pytest.mark.parametrize("momentum", [None, 0.9])
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_training_follows_numpy(n, momentum):
     cases.assert_follows(make(momentum=momentum), oracle_of(n, momentum), n)
 
@@ -57,12 +57,12 @@ def test_float64_follows_too(momentum):
     cases.assert_follows(make(momentum=momentum), oracle_of(3, momentum), 3, "float64")
 
 
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_what_was_applied_and_what_is_left_are_all_there_was(n):
     cases.assert_feeds_errors_back(make(), n)
 
 
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_everything_is_no_compression(n):
     def exact(gradients, step):
         return cases.plain_means(gradients)
@@ -100,7 +100,7 @@ def test_many_equal_elements_send_no_more_than_their_number():
 
 
 @pytest.mark.parametrize("momentum", [None, 0.9])
-@pytest.mark.parametrize("n", cases.REPLICAS)
+@cases.each_number
 def test_bytes_are_those_that_were_sent(n, momentum):
     cases.assert_bytes_are_counted(make(momentum=momentum), n)
 

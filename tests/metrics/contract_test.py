@@ -9,6 +9,7 @@ import devices
 import keras
 import numpy as np
 import pytest
+import slowness
 import tensorflow as tf
 from counted_cases import CASES, DATA
 from hypothesis import given, settings
@@ -17,6 +18,11 @@ from hypothesis import strategies as st
 import tfdist
 
 each = pytest.mark.parametrize("name", CASES)
+
+
+def some(*quick):
+    """All kinds of data, of which only these are quick."""
+    return [pytest.param(kind, marks=[] if kind in quick else [pytest.mark.slow]) for kind in DATA]
 
 
 def batch_of(kind, weighted=True):
@@ -53,7 +59,7 @@ def test_uneven_parts_in_any_order_add_up_to_the_whole(kind, data):
         assert float(together.result()) == pytest.approx(float(whole.result()), abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("kind", some("binary", "tags"))
 def test_a_compiled_update_is_the_same(kind):
     cases = counted_cases.of_kind(kind)
     eager, compiled = [[case.make() for case in cases.values()] for _ in range(2)]
@@ -118,7 +124,9 @@ for path in sys.argv[1:]:
 def test_a_saved_model_has_its_metrics_in_another_process(tmp_path):
     paths = []
     for kind in ("binary", "tags"):  # of each class one
-        model = counted_cases.model_of(kind, tf.distribute.get_strategy().scope())
+        # To trace so many metrics takes longer than to compute them once.
+        scope = tf.distribute.get_strategy().scope()
+        model = counted_cases.model_of(kind, scope, run_eagerly=True)
         x, y, _ = DATA[kind]()
         y = y[:, None] if kind == "binary" else y
         logs = model.evaluate(x, y, return_dict=True, verbose=0)
@@ -126,12 +134,15 @@ def test_a_saved_model_has_its_metrics_in_another_process(tmp_path):
         paths.append(str(tmp_path / f"{kind}.keras"))
         model.save(paths[-1])
         np.savez(tmp_path / f"{kind}.npz", x=x, y=y, **logs)
-    subprocess.run([sys.executable, "-c", IN_ANOTHER, *paths], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER, *paths], check=True, timeout=slowness.seconds(120)
+    )
 
 
 # -- in fit and evaluate ----------------------------------------------------------
 
 
+@pytest.mark.slow  # replicas and workers have it below, and a compiled update above
 @pytest.mark.parametrize(
     "kind, compile", [("multi_class", {}), ("tags", {"jit_compile": True})], ids=str
 )
@@ -140,7 +151,7 @@ def test_one_device(kind, compile):
     counted_cases.check(kind, found)
 
 
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("kind", some("binary"))
 def test_two_replicas(kind):
     strategy = tfdist.MirroredStrategy(devices.PAIR)
     # Tracing takes the time: `fit` is for one kind of each shape.
@@ -151,6 +162,8 @@ def test_two_replicas(kind):
 @pytest.mark.timeout(200)
 def test_two_workers():
     kinds = ["multi_class", "tags"]
-    for found in tfdist.run(counted_cases.run, workers=2, args=(kinds,), timeout=150):
+    for found in tfdist.run(
+        counted_cases.run, workers=2, args=(kinds,), timeout=slowness.seconds(150)
+    ):
         for kind in kinds:
             counted_cases.check(kind, found[kind])

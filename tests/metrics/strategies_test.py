@@ -4,7 +4,9 @@ import devices
 import metric_cases
 import numpy as np
 import pytest
+import slowness
 import tensorflow as tf
+from selection import selected
 from sklearn import metrics as sklearn_metrics
 
 import tfdist
@@ -31,14 +33,41 @@ def expected(kind):
     }
 
 
-@pytest.fixture(scope="module")
-def two_workers():
-    return tfdist.run(metric_cases.run, workers=2, timeout=150)
+# What a kind needs of its metrics, and how state comes together on a topology, are two things:
+# each of both is quick once or more, and all pairs are in `make test-all`.
+QUICK = {
+    "{}": ("binary", "multi_class", "multi_label"),
+    "{'jit_compile': True}": ("multi_class",),
+    "{'steps_per_execution': 4}": ("multi_label",),
+    "mirrored": ("multi_label",),
+    "two workers": ("binary",),
+    "parameter servers": ("multi_class",),
+}
+
+
+def kinds(topology):
+    return [
+        pytest.param(kind, marks=[] if kind in QUICK[topology] else [pytest.mark.slow])
+        for kind in metric_cases.DATA
+    ]
 
 
 @pytest.fixture(scope="module")
-def parameter_servers():
-    return tfdist.run(metric_cases.run, workers=2, parameter_servers=1, timeout=150)
+def two_workers(request):
+    found = selected(request, "kind", test="test_two_workers")
+    return tfdist.run(metric_cases.run, workers=2, args=(found,), timeout=slowness.seconds(150))
+
+
+@pytest.fixture(scope="module")
+def parameter_servers(request):
+    found = selected(request, "kind", test="test_parameter_servers")
+    return tfdist.run(
+        metric_cases.run,
+        workers=2,
+        parameter_servers=1,
+        args=(found,),
+        timeout=slowness.seconds(150),
+    )
 
 
 def check(kind, found):
@@ -59,21 +88,26 @@ def check(kind, found):
     assert area == pytest.approx(exact, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", metric_cases.DATA)
 @pytest.mark.parametrize(
-    "compile", [{}, {"jit_compile": True}, {"steps_per_execution": 4}], ids=str
+    ("compile", "kind"),
+    [
+        pytest.param(compile, *kind.values, marks=kind.marks)
+        for compile in ({}, {"jit_compile": True}, {"steps_per_execution": 4})
+        for kind in kinds(str(compile))
+    ],
+    ids=str,
 )
 def test_one_device(kind, compile):
     check(kind, metric_cases.logs(kind, tf.distribute.get_strategy(), **compile))
 
 
-@pytest.mark.parametrize("kind", metric_cases.DATA)
+@pytest.mark.parametrize("kind", kinds("mirrored"))
 def test_mirrored(kind):
     check(kind, metric_cases.logs(kind, tfdist.MirroredStrategy(devices.PAIR)))
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("kind", metric_cases.DATA)
+@pytest.mark.parametrize("kind", kinds("two workers"))
 def test_two_workers(kind, two_workers):
     for found in two_workers:
         check(kind, found[kind])
@@ -88,7 +122,7 @@ def test_large_state_crosses_the_wire_once_an_evaluate(two_workers):
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("kind", metric_cases.DATA)
+@pytest.mark.parametrize("kind", kinds("parameter servers"))
 def test_parameter_servers(kind, parameter_servers):
     (found,) = parameter_servers
     check(kind, found[kind])

@@ -3,11 +3,12 @@ import threading
 import time
 
 import pytest
+import slowness
 
 from tfdist.strategies import agreement
 
 ADDRESSES = ["host0:1", "host1:1", "host2:1"]
-DEADLINE_S = 20.0
+DEADLINE_S = slowness.seconds(20.0)
 
 
 class Store:

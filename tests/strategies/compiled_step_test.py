@@ -63,7 +63,11 @@ def compiled_functions(monkeypatch):
 
 @pytest.mark.parametrize(
     ("steps_per_execution", "optimizer"),
-    [(1, {}), (3, {"global_clipnorm": 0.5}), (1, {"gradient_accumulation_steps": 2})],
+    [
+        pytest.param(1, {}, marks=pytest.mark.slow),
+        (3, {"global_clipnorm": 0.5}),
+        (1, {"gradient_accumulation_steps": 2}),
+    ],
 )
 def test_replicas(compiled_functions, steps_per_execution, optimizer):
     # With BatchNormalization that is not synchronized replicas are not one process.

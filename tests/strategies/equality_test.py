@@ -1,14 +1,13 @@
 """N replicas train to the numbers of one process, on every kind of strategy."""
 
-import os
 import pathlib
-import pickle
-import subprocess
-import sys
 
 import equality_cases
+import gangs
 import numpy as np
 import pytest
+import stored
+from selection import selected
 
 WORKER = pathlib.Path(equality_cases.__file__).with_name("equality_worker.py")
 # Float32 costs a second round of tracing: these see every path of the tail.
@@ -20,68 +19,71 @@ FLOAT32_CASES = {
     "two heads, one masked": 1e-4,
     "loss scaling": 1e-4,
 }
-TOPOLOGIES = {"mirrored x2": ("mirrored", 1, 2), "2 workers": ("multi", 2, 1)}
-TOPOLOGIES["2 workers x2"] = ("multi", 2, 2)
-# By TensorFlow's gRPC it takes four minutes.
+TRAININGS = {f"float64 {name}": 1e-9 for name in equality_cases.CASES}
+TRAININGS |= {f"float32 {name}": tolerance for name, tolerance in FLOAT32_CASES.items()}
+TOPOLOGIES = {
+    "2 workers": ("multi", 2, 1),
+    "mirrored x2": ("mirrored", 1, 2),
+    "2 workers x2": ("multi", 2, 2),
+}
+# The step is one for all topologies: what the other quick ones lack is what they do
+# differently, which is how batches, gradients and state come to the replicas of a process.
+QUICK = {
+    "2 workers": {
+        *(f"float64 {name}" for name in equality_cases.CASES),
+        "float32 Adam, last batch of one",
+        "float32 two heads, one masked",
+        "float32 loss scaling",
+    },
+    "mirrored x2": {
+        "float64 SGD with momentum, last batch of one",
+        "float64 shuffled arrays",
+        "float64 class_weight",
+        "float64 mask and mean_with_sample_weight",
+        "float64 two heads, one masked",
+        "float64 Embedding, sparse gradients",
+        "float64 gradient_accumulation_steps=2",
+        "float64 loss scaling",
+        "float64 EMA",
+        "float64 convolution, synchronized BN",
+        "float64 steps_per_execution=4",
+        "float32 Adam, last batch of one",
+    },
+    "2 workers x2": set(),
+}
 PARAMETERS = [
-    pytest.param(name, marks=[pytest.mark.slow] if name == "2 workers x2" else [])
-    for name in TOPOLOGIES
+    pytest.param(topology, case, marks=[] if case in QUICK[topology] else [pytest.mark.slow])
+    for topology in TOPOLOGIES
+    for case in TRAININGS
 ]
 
 
-def _train(strategy, workers, logical_cpus, out):
-    command = [sys.executable, str(WORKER), strategy, str(logical_cpus), str(out)]
-    command += ["float64", "+float32", *FLOAT32_CASES]
-    if workers > 1:
-        command = [sys.executable, "-m", "tfdist.cli", "run", "-n", str(workers), *command[1:]]
-    process = subprocess.run(
-        command,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TFDIST_TIMEOUT": "120"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=800,
-    )
-    assert process.returncode == 0, process.stdout[-5000:]
-    return [pickle.loads(pathlib.Path(f"{out}.{i}").read_bytes()) for i in range(workers)]
+@pytest.fixture(scope="module")
+def workers(request, tmp_path_factory):
+    """Each worker's results of what is selected of this topology: started once for all."""
+    where, cases = TOPOLOGIES[request.param], selected(request, "case", workers=request.param)
+    return gangs.run(WORKER, *where, tmp_path_factory.mktemp("many"), cases)
 
 
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory):
-    return _train("none", 1, 1, tmp_path_factory.mktemp("one") / "out")[0]
+def one_process(request, tmp_path_factory):
+    def compute(cases):
+        return gangs.run(WORKER, "none", 1, 1, tmp_path_factory.mktemp("one"), cases)[0]
+
+    return stored.results(compute, selected(request, "case"), lambda case: [equality_cases])
 
 
-@pytest.fixture(scope="module", params=PARAMETERS)
-def workers(request, tmp_path_factory):
-    """Each worker's results, of all cases: started once for all of them."""
-    return _train(*TOPOLOGIES[request.param], tmp_path_factory.mktemp("many") / "out")
-
-
-def _assert_close(expected, actual, tolerance):
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize(("workers", "case"), PARAMETERS, indirect=["workers"], scope="module")
+def test_training_is_that_of_one_process(workers, one_process, case):
+    expected, found = one_process[case], workers[0][case]
     assert not isinstance(expected, str), expected
-    assert not isinstance(actual, str), actual
-    assert expected.keys() == actual.keys()
+    assert not isinstance(found, str), found
+    assert expected.keys() == found.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(
-            actual[name], value, rtol=0, atol=tolerance * np.linalg.norm(value), err_msg=name
-        )
-
-
-@pytest.mark.timeout(1000)
-@pytest.mark.parametrize("case", equality_cases.CASES)
-def test_float64_is_one_process_to_rounding(one_process, workers, case):
-    _assert_close(one_process[case, "float64"], workers[0][case, "float64"], 1e-9)
-
-
-@pytest.mark.timeout(1000)
-@pytest.mark.parametrize(("case", "tolerance"), FLOAT32_CASES.items())
-def test_float32_is_one_process(one_process, workers, case, tolerance):
-    _assert_close(one_process[case, "float32"], workers[0][case, "float32"], tolerance)
-
-
-@pytest.mark.timeout(1000)
-def test_workers_are_bit_identical(workers):
+        bound = TRAININGS[case] * np.linalg.norm(value)
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=bound, err_msg=name)
+    # Workers end with the same bits.
     for worker in workers[1:]:
-        for key, results in workers[0].items():
-            for name, value in results.items():
-                assert value.tobytes() == worker[key][name].tobytes(), (key, name)
+        for name, value in found.items():
+            assert value.tobytes() == worker[case][name].tobytes(), name

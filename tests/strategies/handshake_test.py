@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+import slowness
 
 from tfdist.strategies import handshake
 
@@ -16,7 +17,7 @@ linux = pytest.mark.skipif(
 )
 pytestmark = linux
 
-DEADLINE_S = 20.0
+DEADLINE_S = slowness.seconds(20.0)
 FACTS = {"tensorflow": "2.21.0", "Python": "3.11"}
 
 

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+import slowness
 
 from tfdist.strategies import heartbeat as module
 from tfdist.strategies.heartbeat import Heartbeat
@@ -12,7 +13,7 @@ WITH_CHIEF = Cluster(("a:1", "b:2", "c:3"), job="chief", has_chief=True)
 
 def answer(heartbeat):
     """Asks until the first answer is there."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + slowness.seconds(10)
     heartbeat.lost()
     while heartbeat._asked is not None and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -8,6 +8,7 @@ import cloudpickle
 import keras
 import numpy as np
 import pytest
+import slowness
 from sklearn import metrics as sklearn_metrics
 
 import tfdist
@@ -179,7 +180,9 @@ def _session(directory):
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     directory = tmp_path_factory.mktemp("session")
-    return tfdist.run(_session, workers=2, args=(str(directory),), timeout=240), directory
+    return tfdist.run(
+        _session, workers=2, args=(str(directory),), timeout=slowness.seconds(240)
+    ), directory
 
 
 def test_each_worker_knows_who_it_is(session):

@@ -3,6 +3,7 @@
 import async_cases
 import numpy as np
 import pytest
+import slowness
 from async_cases.common import STEPS
 from async_cases.one_process import SEQUENTIAL
 from async_cases.steps import RATE
@@ -12,7 +13,9 @@ import tfdist
 
 @pytest.fixture(scope="module")
 def found():
-    (results,) = tfdist.run(async_cases.run, workers=2, parameter_servers=2, timeout=280)
+    (results,) = tfdist.run(
+        async_cases.run, workers=2, parameter_servers=2, timeout=slowness.seconds(280)
+    )
 
     def of(name):
         assert not isinstance(results[name], str), results[name]

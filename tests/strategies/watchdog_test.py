@@ -2,13 +2,14 @@ import contextlib
 import threading
 
 import pytest
+import slowness
 
 from tfdist.strategies import watchdog as module
 from tfdist.strategies.watchdog import Watchdog
 
 ADDRESSES = ["host0:1", "host1:1", "host2:1"]
 TIMEOUT_S = 5.0
-DEADLINE_S = 20.0
+DEADLINE_S = slowness.seconds(20.0)
 
 
 class _End(Exception):

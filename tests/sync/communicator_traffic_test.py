@@ -1,11 +1,14 @@
 """The bytes and seconds that a communicator counts."""
 
+import time
+
 import devices
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfdist
+from tfdist.sync import communicator as communicator_module
 from tfdist.sync.communicator import Traffic
 
 
@@ -68,3 +71,33 @@ def test_traffic_counts_in_the_branch_that_is_taken():
             )
 
     assert counted(program)[0] == [20, 20]
+
+
+def test_seconds_begin_before_the_collective_and_end_behind_it(monkeypatch):
+    """However long it takes until a clock is read: a quick collective waits for it."""
+    happened = []
+
+    class SlowClock:
+        def perf_counter(self):
+            time.sleep(0.2)
+            happened.append("clock")
+            return time.perf_counter()
+
+    def collective(values):
+        def note(value):
+            happened.append("collective")
+            return value
+
+        return [tf.numpy_function(note, [value], value.dtype) for value in values]
+
+    monkeypatch.setattr(communicator_module, "time", SlowClock())
+    sent, seconds = (tf.Variable(tf.zeros([], tf.float64)) for _ in range(2))
+    traffic = Traffic(sent, seconds)
+
+    @tf.function
+    def step(value):
+        return traffic.count(collective, [value], 1.0)
+
+    step(tf.ones([5]))
+    assert happened == ["clock", "collective", "clock"]
+    assert float(seconds) > 0.2 and float(sent) == 20

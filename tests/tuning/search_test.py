@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import programs
 import pytest
+import slowness
+import tensorflow as tf
 
 import tfdist
 
@@ -22,14 +24,17 @@ def build(hp):
     if hp.Boolean("fails"):
         raise ValueError("such units do not exist")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(hp.Float("rate", 1e-3, 1e-1, sampling="log")), "mse")
+    rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+    model.compile(keras.optimizers.SGD(rate), "mse", run_eagerly=True)
     return model
 
 
 def always_right(hp):
     units = hp.Int("units", 1, 8)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
+    # Without replicas four steps are quicker than tracing one.
+    eagerly = not tf.distribute.has_strategy()
+    model.compile("sgd", "mse", run_eagerly=eagerly)
     return model
 
 
@@ -38,8 +43,15 @@ def no_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("tuner", ["random", "bayesian"])
+@pytest.mark.parametrize(
+    ("tuner", "mirrored"),
+    [
+        ("random", True),
+        ("bayesian", False),
+        pytest.param("random", False, marks=pytest.mark.slow),
+        pytest.param("bayesian", True, marks=pytest.mark.slow),
+    ],
+)
 def test_one_worker(tuner, mirrored, tmp_path):
     strategy = tfdist.MirroredStrategy(devices.PAIR) if mirrored else None
     options = {"tuner": tuner, "strategy": strategy, "directory": tmp_path, "max_trials": 3}
@@ -132,7 +144,8 @@ def said(out, word):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("how", ["apart", "together"])
+# Apart they are in the next test, too.
+@pytest.mark.parametrize("how", [pytest.param("apart", marks=pytest.mark.slow), "together"])
 def test_two_workers(how, start, tmp_path):
     run = [*programs.RUN, "-n", "2", WORKER, how, tmp_path]
     program = start(run)
@@ -155,7 +168,7 @@ def test_two_workers(how, start, tmp_path):
 
 @pytest.mark.timeout(240)
 def test_a_killed_search_goes_on_where_it_was(start, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLEEP", "3")
+    monkeypatch.setenv("SLEEP", f"{slowness.seconds(3):.0f}")
     run = [*programs.RUN, "-n", "2", WORKER, "apart", tmp_path]
     program = start(run)
     program.wait_for("trains", times=3)  # one has ended, perhaps two
