@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Three at a time on two cores: much of a test with several workers is waiting.
 PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
-.PHONY: train test test-all durations lint equalities matrix setup clean
+.PHONY: train test test-all durations lint docs-tables equalities matrix setup clean
 
 train: setup  ## Trains MNIST on two workers of this machine.
 	$(BIN)/tfdist run -n $(WORKERS) examples/mnist.py
@@ -25,6 +25,9 @@ durations: setup  ## Runs the quick tests and prints what they cost, by folder a
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs-tables: setup  ## Writes the pages of the docs that are made from the code.
+	$(BIN)/python docs/patches.py
 
 equalities: setup  ## Prints how far the numbers are from those of one process.
 	$(BIN)/python benchmarks/equalities.py

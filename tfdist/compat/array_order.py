@@ -15,6 +15,17 @@ import tensorflow as tf
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 from tfdist.compat import coordination, py_dataset
+from tfdist.compat.install import note
+
+note(
+    __name__,
+    tf.random,
+    "while `fit` makes the data adapter of arrays",
+    shuffle=(
+        "tfdist has chosen TensorFlow's seed: several workers, and no seed of the user's",
+        "shuffles in another order in each epoch, the same on all workers",
+    ),
+)
 
 
 @contextlib.contextmanager

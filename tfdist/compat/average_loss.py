@@ -18,8 +18,15 @@ from tfdist.compat.install import replace
 
 
 def install():
-    replace(tf.nn, "compute_average_loss", _of_this_replica)
-    replace(tf.nn, "scale_regularization_loss", _whole)
+    when = "in a step of `fit` or `evaluate` on several replicas"
+    replace(
+        tf.nn,
+        "compute_average_loss",
+        _of_this_replica,
+        when,
+        "multiplies by B / b_r, and takes the true B where `global_batch_size` is not given",
+    )
+    replace(tf.nn, "scale_regularization_loss", _whole, when, "returns the sum, not divided")
 
 
 def _step_of_several_replicas():

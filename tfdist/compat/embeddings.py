@@ -23,12 +23,24 @@ from tfdist.compat.install import replace
 
 
 def install():
-    replace(Embedding, "build", _build_parts)
-    replace(Embedding, "call", _look_up)
-    replace(Embedding, "save_own_variables", _save_whole)
-    replace(Embedding, "load_own_variables", _load_whole)
-    original = Embedding.embeddings
-    Embedding.embeddings = property(lambda self: _whole(self, original.fget), doc=original.__doc__)
+    split = "the layer's table is split over parameter servers"
+    replace(
+        Embedding,
+        "build",
+        _build_parts,
+        "the strategy in force has a `variable_partitioner` that splits the table",
+        "makes a variable for each part",
+    )
+    replace(
+        Embedding,
+        "call",
+        _look_up,
+        "a parameter server holds the layer's table",
+        "fetches the rows that are looked up, not the table",
+    )
+    replace(Embedding, "save_own_variables", _save_whole, split, "saves one table")
+    replace(Embedding, "load_own_variables", _load_whole, split, "gives each part its rows")
+    replace(Embedding, "embeddings", _whole, split, "puts the parts together")
 
 
 def parts_of(layer):
@@ -103,9 +115,12 @@ def _is_on_server(variable):
     return getattr(strategy, "is_asynchronous", False)
 
 
-def _whole(layer, original):
-    parts = parts_of(layer)
-    return ops.concatenate(parts, axis=0) if parts else original(layer)
+def _whole(original):
+    def embeddings(self):
+        parts = parts_of(self)
+        return ops.concatenate(parts, axis=0) if parts else original(self)
+
+    return embeddings
 
 
 def _save_whole(original):

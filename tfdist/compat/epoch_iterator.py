@@ -13,13 +13,48 @@ walked through by Keras' own code, without reading where nothing depends on it.
 import contextlib
 
 import tensorflow as tf
+from keras.src.trainers.epoch_iterator import EpochIterator
 from keras.src.trainers.trainer import Trainer
 
-from tfdist.compat.install import replace
+from tfdist.compat.install import note, replace
+
+note(
+    __name__,
+    Trainer,
+    "on a model",
+    _initial_epoch=(
+        "`callbacks.Checkpoint` resumes a training",
+        "makes `fit` begin at the epoch that was under way",
+    ),
+)
+note(
+    __name__,
+    EpochIterator,
+    "on an iterator, for one epoch",
+    _enumerate_iterator=(
+        "`callbacks.Checkpoint` resumes in the middle of an epoch",
+        "reads the batches that have been trained on, and drops them",
+    ),
+)
+note(
+    __name__,
+    EpochIterator,
+    "on an iterator",
+    **dict.fromkeys(
+        ("_num_batches", "_current_iterator"),
+        ("`callbacks.Checkpoint` walks through finished epochs", "is what Keras would set then"),
+    ),
+)
 
 
 def install():
-    replace(Trainer, "_get_metrics_result_or_logs", _logs_of_the_step_before)
+    replace(
+        Trainer,
+        "_get_metrics_result_or_logs",
+        _logs_of_the_step_before,
+        "a resumed epoch has no step left to do",
+        "returns the logs of the step before, from the checkpoint",
+    )
 
 
 def expect(model, function):

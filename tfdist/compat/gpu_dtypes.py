@@ -8,6 +8,16 @@ take is wider, so that the sum is as exact: int64, and float32 with one rounding
 
 import tensorflow as tf
 from tensorflow.python.distribute.cross_device_ops import CollectiveAllReduce
+from tensorflow.python.distribute.cross_device_utils import CollectiveReplicaLauncher
+
+from tfdist.compat.install import note
+
+note(
+    __name__,
+    CollectiveReplicaLauncher,
+    "on the launchers of a tfdist strategy's collectives",
+    all_reduce=("on GPUs, with int32 and bfloat16", "sums in int64 and float32"),
+)
 
 _WIDER = {tf.int32: tf.int64, tf.bfloat16: tf.float32}
 

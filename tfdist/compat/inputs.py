@@ -26,17 +26,37 @@ from tensorflow.python.distribute.input_lib import (
     _SingleWorkerDatasetIteratorBase,
 )
 
-from tfdist.compat.install import replace
+from tfdist.compat.install import note, replace
+
+note(
+    __name__,
+    tf.distribute.StrategyExtended,
+    "on a tfdist strategy, while it distributes a dataset",
+    experimental_enable_get_next_as_optional=("always", "is False"),
+)
+note(
+    __name__,
+    tf.distribute.DistributedDataset,
+    "on a dataset of `fit`",
+    _cardinality=(
+        "the data are arrays and TensorFlow does not know their number of batches",
+        "is that number",
+    ),
+)
 
 
 def install():
-    base = _SingleWorkerDatasetIteratorBase
-    replace(base, "get_next_as_list", functools.partial(_for_each_device, "get_next"))
-    replace(
-        base,
-        "get_next_as_optional_list",
-        functools.partial(_for_each_device, "get_next_as_optional"),
-    )
+    for name, method in (
+        ("get_next_as_list", "get_next"),
+        ("get_next_as_optional_list", "get_next_as_optional"),
+    ):
+        replace(
+            _SingleWorkerDatasetIteratorBase,
+            name,
+            functools.partial(_for_each_device, method),
+            "an iterator for several devices does not prefetch to them, as tfdist's on CPUs",
+            "takes an element for each device, where TensorFlow takes one for one device",
+        )
 
 
 def _for_each_device(method, original):

@@ -19,16 +19,54 @@ from keras.src.losses import loss as loss_module
 from keras.src.trainers import compile_utils
 
 from tfdist.compat import active_step
-from tfdist.compat.install import replace
+from tfdist.compat.install import note, replace
 
 _UNREDUCED = ("sum", "none", None)
+_IN_A_STEP = "in a step of `fit` or `evaluate`"
+
+note(
+    __name__,
+    compile_utils.CompileLoss,
+    "on a model's compiled loss, during a call of it",
+    **dict.fromkeys(
+        ("build", "_flat_losses", "_metrics"),
+        (
+            _IN_A_STEP,
+            "multiplies each loss that is a sum, or not reduced, by B / b_r, and weighs its metric",
+        ),
+    ),
+)
 
 
 def install():
-    replace(loss_module, "reduce_weighted_values", _exact_denominator)
-    replace(loss_module, "scale_loss_for_distribution", _leave_unscaled)
-    replace(loss_module, "unscale_loss_for_distribution", _of_this_replica)
-    replace(compile_utils.CompileLoss, "call", _weigh_heads)
+    replace(
+        loss_module,
+        "reduce_weighted_values",
+        _exact_denominator,
+        f"{_IN_A_STEP} on several replicas",
+        "makes a mean over weights, a mask or time steps that of the global batch",
+    )
+    replace(
+        loss_module,
+        "scale_loss_for_distribution",
+        _leave_unscaled,
+        _IN_A_STEP,
+        "returns the loss as it is: the step weighs it by b_r / B",
+    )
+    replace(
+        loss_module,
+        "unscale_loss_for_distribution",
+        _of_this_replica,
+        _IN_A_STEP,
+        "returns the loss as it is; 0 for a replica without examples",
+    )
+    replace(
+        compile_utils.CompileLoss,
+        "call",
+        _weigh_heads,
+        _IN_A_STEP,
+        "replaces the losses that it calls and their metrics during the call",
+    )
 
 
 def _keras_step():
@@ -154,7 +192,8 @@ class _Head:
 
 
 def _is_of_keras(loss):
-    return getattr(loss, "fn", type(loss)).__module__.startswith("keras.")
+    module = getattr(loss, "fn", type(loss)).__module__  # None for a function of `exec`
+    return (module or "").startswith("keras.")
 
 
 def _is_unreduced(loss):

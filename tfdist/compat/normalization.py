@@ -19,8 +19,21 @@ from tfdist.compat.install import replace
 
 
 def install():
-    replace(nn, "_compute_moments_sync", _in_one_message)
-    replace(BatchNormalization, "_moments", _masked_moments)
+    when = "in a step of `fit` or `evaluate` on several replicas"
+    replace(
+        nn,
+        "_compute_moments_sync",
+        _in_one_message,
+        when,
+        "sums the three sums of synchronized BatchNormalization in one message",
+    )
+    replace(
+        BatchNormalization,
+        "_moments",
+        _masked_moments,
+        f"{when}, with `synchronized=True` and a mask",
+        "computes the moments of the global batch",
+    )
 
 
 def _synchronizing_step():

@@ -28,11 +28,41 @@ _applying = threading.local()
 
 def install():
     for optimizer_class in (BaseOptimizer, LossScaleOptimizer):
-        replace(optimizer_class, "apply", _reduce_before_apply)
-        replace(optimizer_class, "scale_loss", _weigh_loss)
-    replace(TFOptimizer, "_all_reduce_sum_gradients", _skip_if_reduced)
-    replace(BaseOptimizer, "_get_current_learning_rate", _scaled_for_this_step)
-    replace(tf.GradientTape, "gradient", _explain_without_replica)
+        replace(
+            optimizer_class,
+            "apply",
+            _reduce_before_apply,
+            "in a step, and for an optimizer that was made in a scope",
+            "reduces the gradients first; an error where it is not called on a replica",
+        )
+        replace(
+            optimizer_class,
+            "scale_loss",
+            _weigh_loss,
+            "in a step",
+            "weighs the loss by this replica's share of the examples",
+        )
+    replace(
+        TFOptimizer,
+        "_all_reduce_sum_gradients",
+        _skip_if_reduced,
+        "inside of `apply` in a step",
+        "leaves the gradients, which are reduced already, as they are",
+    )
+    replace(
+        BaseOptimizer,
+        "_get_current_learning_rate",
+        _scaled_for_this_step,
+        "in a step of `AsyncSGD(staleness_scaling=True)`",
+        "divides the rate by the step's staleness",
+    )
+    replace(
+        tf.GradientTape,
+        "gradient",
+        _explain_without_replica,
+        "TensorFlow refuses it in a scope, because it is not on a replica",
+        "raises an error that says what to write",
+    )
 
 
 @contextlib.contextmanager

@@ -15,6 +15,34 @@ Why:
 import ctypes
 
 import tensorflow as tf
+from tensorflow.python.distribute.parameter_server_strategy_v2 import (
+    ParameterServerStrategyV2Extended,
+)
+
+from tfdist.compat.install import note
+
+_OF_OURS = "on the `extended` of a `tfdist.ParameterServerStrategy`"
+
+note(
+    __name__,
+    ParameterServerStrategyV2Extended,
+    _OF_OURS,
+    _use_merge_call=("always", "is False: an update may stand in a condition"),
+    _create_variable=(
+        "a variable is made",
+        "tells the strategy of it, and the variable of its strategy",
+    ),
+    **dict.fromkeys(
+        ("_update", "_replica_ctx_update"),
+        ("a variable is updated", "makes it one piece, under a lock on the variable's server"),
+    ),
+)
+note(
+    __name__,
+    tf.Variable,
+    "on a variable of a `tfdist.ParameterServerStrategy`",
+    _distribute_strategy=("always", "is that strategy"),
+)
 
 
 def adopt(strategy, on_new_variable, update_in_one_piece):

@@ -22,13 +22,29 @@ from keras.src.backend.tensorflow.trainer import TFEpochIterator
 from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer, PyDatasetAdapter
 
 from tfdist.compat import coordination
-from tfdist.compat.install import replace
+from tfdist.compat.install import note, replace
+
+note(
+    __name__,
+    PyDatasetAdapter,
+    "on the adapter of a `PyDataset` that a model of a tfdist strategy reads",
+    **dict.fromkeys(
+        ("_finite_generator", "enqueuer"),
+        ("always", "reads in an order that all workers share, each iterator by its own threads"),
+    ),
+)
 
 _calls = {"since": None, "number": 0}
 
 
 def install():
-    replace(TFEpochIterator, "_get_iterator", _count)
+    replace(
+        TFEpochIterator,
+        "_get_iterator",
+        _count,
+        "the order of the data is tfdist's (`compat/array_order.py` and this module)",
+        "counts the iterators, each of which has an order of its own",
+    )
 
 
 def _count(original):

@@ -20,7 +20,13 @@ _MIX = 0x9E3779B9
 
 
 def install():
-    replace(SeedGenerator, "next", _seed_of_this_replica)
+    replace(
+        SeedGenerator,
+        "next",
+        _seed_of_this_replica,
+        "in a step of a replica but the first",
+        "mixes the replica's index into the seed",
+    )
 
 
 def _seed_of_this_replica(original):

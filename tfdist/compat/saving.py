@@ -12,12 +12,14 @@ import keras
 from tfdist.compat.install import replace
 from tfdist.compat.trainer import strategy_of
 
+_ELSEWHERE = ("a model of a tfdist strategy, on a worker that is not the chief", "writes nothing")
+
 
 def install():
     for method in ("save", "save_weights", "export"):
-        replace(keras.Model, method, _on_the_chief)
+        replace(keras.Model, method, _on_the_chief, *_ELSEWHERE)
     for module in (keras.saving, keras.models):
-        replace(module, "save_model", _on_the_chief)
+        replace(module, "save_model", _on_the_chief, *_ELSEWHERE)
 
 
 def _on_the_chief(original):

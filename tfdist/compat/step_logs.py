@@ -20,6 +20,17 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import active_step, graphs
+from tfdist.compat.install import note
+
+note(
+    __name__,
+    keras.metrics.Metric,
+    "on a metric, while a step is traced",
+    result=(
+        "in a step of `fit` or `evaluate`",
+        "notes the value, so that it is computed again from all replicas' sums",
+    ),
+)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,38 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import Collecti
 from tensorflow.python.distribute.mirrored_strategy import MirroredExtended
 
 from tfdist.compat import gpu_dtypes
+from tfdist.compat.install import note
+
+_OF_OURS = "on the `extended` of a tfdist strategy"
+
+note(
+    __name__,
+    MirroredExtended,
+    _OF_OURS,
+    _use_merge_call=("always", "is False: each replica updates its own copies"),
+    _create_variable=("a variable is made", "tells the strategy of it"),
+    _get_variable_creator_initial_value=(
+        "a variable is made while a step is traced",
+        "initializes each copy by its initializer",
+    ),
+    _replica_ctx_all_reduce=(
+        "always",
+        "tells the strategy of the collective; sums over connections of tfdist's own",
+    ),
+    _get_cross_device_ops=("the user has passed `cross_device_ops`", "returns those"),
+)
+note(
+    __name__,
+    CollectiveAllReduceExtended,
+    "while `tfdist.MultiWorkerMirroredStrategy` is made for several logical CPUs",
+    _initialize_local_devices=("always", "puts a replica on each logical CPU"),
+)
+note(
+    __name__,
+    tf.distribute.Strategy,
+    "on a tfdist strategy",
+    _collective_key_base=("always", "numbers its collectives apart from those of others"),
+)
 
 # One strategy may need a few keys: one for each set of devices that it reduces over.
 # Keys of multi-worker strategies must be equal on all workers, so strategies that

@@ -13,7 +13,13 @@ from tfdist.compat.install import replace
 
 
 def install():
-    replace(tf.GradientTape, "gradient", _tell_the_step)
+    replace(
+        tf.GradientTape,
+        "gradient",
+        _tell_the_step,
+        "in a step of `fit`",
+        "shows the loss to the step, which may warn",
+    )
 
 
 def _tell_the_step(original):

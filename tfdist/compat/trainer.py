@@ -33,14 +33,51 @@ _NOT_DENSE = (tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTe
 
 
 def install():
+    mine = "a model of a tfdist strategy"
     for kind in ("train", "test", "predict"):
-        replace(TensorFlowTrainer, f"make_{kind}_function", functools.partial(_make_function, kind))
+        replace(
+            TensorFlowTrainer,
+            f"make_{kind}_function",
+            functools.partial(_make_function, kind),
+            mine,
+            "lets the strategy make the function",
+        )
     for method in ("fit", "evaluate", "predict"):
-        replace(TensorFlowTrainer, method, functools.partial(_checked, method))
-    replace(TensorFlowTrainer, "_maybe_symbolic_build", _build_without_data)
-    replace(TensorFlowTrainer, "_get_metrics_result_or_logs", _after_the_steps)
-    replace(TensorFlowTrainer, "_resolve_auto_jit_compile", _as_on_one_device)
-    replace(TFEpochIterator, "__init__", _check_data)
+        replace(
+            TensorFlowTrainer,
+            method,
+            functools.partial(_checked, method),
+            f"{mine}; a plain model on a worker of a cluster",
+            "checks the call before any work, and explains what failed; warns of the plain model",
+        )
+    replace(
+        TensorFlowTrainer,
+        "_maybe_symbolic_build",
+        _build_without_data,
+        f"{mine}; a training that `callbacks.Checkpoint` resumes",
+        "builds it from shapes alone, without reading data",
+    )
+    replace(
+        TensorFlowTrainer,
+        "_get_metrics_result_or_logs",
+        _after_the_steps,
+        mine,
+        "lets the strategy say what an epoch's logs are",
+    )
+    replace(
+        TensorFlowTrainer,
+        "_resolve_auto_jit_compile",
+        _as_on_one_device,
+        f"{mine} with one replica in this process",
+        "compiles where Keras does without a strategy",
+    )
+    replace(
+        TFEpochIterator,
+        "__init__",
+        _check_data,
+        mine,
+        "distributes the data by the strategy, and checks them",
+    )
 
 
 def strategy_of(model):

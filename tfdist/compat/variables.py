@@ -26,15 +26,51 @@ from tfdist.compat.optimizer import applying
 
 
 def install():
-    replace(Variable, "_initialize", _mark_metric_state)
-    replace(Variable, "_direct_assign", _note_assignment)
-    replace(Variable, "_map_aggregation", _each_replica_its_own)
-    replace(Variable, "assign_add", _note_addition)
-    replace(Variable, "assign_sub", _note_addition)
-    replace(Layer, "add_weight", _note_none)
-    replace(RNN, "_create_state_variables", _each_replica_keeps)
+    replace(
+        Variable,
+        "_initialize",
+        _mark_metric_state,
+        "a metric's state that is made in a scope",
+        "marks it as alike on all workers",
+    )
+    replace(
+        Variable,
+        "_direct_assign",
+        _note_assignment,
+        "in a step, and in a scope",
+        "tells the step; keeps a metric's global value up to date",
+    )
+    replace(
+        Variable,
+        "_map_aggregation",
+        _each_replica_its_own,
+        "in the scope of a tfdist strategy",
+        "lets each replica assign its own copy: the step aggregates at its end",
+    )
+    for method in ("assign_add", "assign_sub"):
+        replace(Variable, method, _note_addition, "in a step", "tells the step what is added")
+    replace(
+        Layer,
+        "add_weight",
+        _note_none,
+        '`aggregation="none"` is passed',
+        "marks the variable: in a scope each replica keeps its own",
+    )
+    replace(
+        RNN,
+        "_create_state_variables",
+        _each_replica_keeps,
+        "the layer is stateful",
+        "marks its states: in a scope each replica keeps its own",
+    )
     for conversion in ("__int__", "__float__"):
-        replace(Variable, conversion, _convert_local_value)
+        replace(
+            Variable,
+            conversion,
+            _convert_local_value,
+            "a scalar that was made in a scope",
+            "converts the value of this replica",
+        )
 
 
 def global_copy(variable):
