@@ -1,4 +1,4 @@
-"""The README's Python, run as it stands there, on small data."""
+"""The Python of the README and of the docs' pages, run as it stands there."""
 
 import pathlib
 import re
@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+
+
+def blocks_of(page):
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = blocks_of(README)
+# Pages that stand by themselves: each begins with what it imports, and asserts what it says.
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if blocks_of(page)]
 X = np.random.default_rng(0).normal(size=(256, 6)).astype("float32")
 
 
@@ -80,3 +89,15 @@ def test_search(names, tmp_path):
     found = run({**names, "build": build, "validation": (X, names["y"])}, "tuning.search")
     assert len(found["results"].trials) == 10
     assert (tmp_path / "trials.png").exists()
+
+
+def test_the_pages_of_the_docs_are_found():
+    assert {page.stem for page in PAGES} >= {"losses", "layer_state"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_of_the_docs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {"__name__": "__main__"}
+    for block in blocks_of(page):
+        exec(compile(block, str(page), "exec"), found)
