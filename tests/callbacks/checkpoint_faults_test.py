@@ -40,7 +40,9 @@ def test_none_whole_is_an_error_that_removes_nothing(tmp_path):
     before = names(tmp_path)
     with (
         pytest.warns(UserWarning, match="broken"),
-        pytest.raises(RuntimeError, match=r"none that all workers have whole.*begin anew"),
+        pytest.raises(
+            RuntimeError, match=r"none that is complete on all.*start from the beginning"
+        ),
     ):
         cases.train(tmp_path)
     assert names(tmp_path) == before
@@ -77,7 +79,7 @@ def test_a_full_disk_warns_and_training_goes_on_with_the_one_before_whole(tmp_pa
 
 def test_a_full_disk_stops_if_it_shall(tmp_path, monkeypatch):
     FullDisk(monkeypatch, 1)
-    with pytest.raises(OSError, match=r"No space left.*The checkpoint before it is whole"):
+    with pytest.raises(OSError, match=r"No space left.*The previous checkpoint is complete"):
         cases.train(tmp_path, on_write_error="stop")
     assert names(tmp_path) == ["step-00000003"]
 

@@ -100,6 +100,6 @@ def test_one_that_came_too_late_says_so(tmp_path):
     model, checkpoint = cases.make_model(), tfdist.callbacks.Checkpoint(tmp_path)
     fit_before_tfdist = inspect.unwrap(keras.Model.fit)  # what `model.fit(` was, then
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="Make it in a line of its own"):
+        with pytest.raises(RuntimeError, match="Create it on a line before the call"):
             fit_before_tfdist(model, X, Y, verbose=0, callbacks=[checkpoint])
         model.fit(X, Y, verbose=0, callbacks=[checkpoint])

@@ -65,7 +65,7 @@ def test_a_checkpoint_of_the_same_step_of_another_training_is_not_the_same(tmp_p
 
 
 def test_a_worker_whose_files_are_gone_is_named(tmp_path):
-    with pytest.raises(RuntimeError, match="none that all workers have whole: worker 1 has none"):
+    with pytest.raises(RuntimeError, match="is complete on all workers: worker 1 has none"):
         choose_all(workers(tmp_path, [3, 6], []))
 
 

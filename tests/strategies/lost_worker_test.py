@@ -97,7 +97,7 @@ def test_a_collective_that_cannot_run_is_no_lost_worker():
             "worker 1 was lost during `fit`: it ended; worker 2 was lost during `fit`: it sleeps, "
             "while waiting for worker 3",
         ),
-        (ConnectionError("worker 1 makes another call"), RuntimeError, "`fit`: worker 1 makes"),
+        (ConnectionError("worker 1 makes a different call"), RuntimeError, "`fit`: worker 1 makes"),
     ],
 )
 def test_a_broken_ring(error, kind, text):

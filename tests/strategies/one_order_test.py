@@ -53,5 +53,5 @@ def test_an_order_that_cannot_be_fixed_is_refused():
     dataset = tf.data.Dataset.range(2).flat_map(lambda _: captured)
     with pytest.raises(ValueError, match="depends on timing") as error:
         one_order.of_all_workers(dataset, strategy())
-    for part in ("made outside of the function", "2 workers", "Leave this out", "Policy.FILE"):
+    for part in ("made outside of the function", "2 workers", "Remove this part", "Policy.FILE"):
         assert part in str(error.value)

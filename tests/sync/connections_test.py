@@ -69,7 +69,7 @@ def test_another_call_is_noticed():
 
     for error in on_workers(2, program):
         assert isinstance(error, ConnectionError)
-        assert "makes another call" in str(error) and "same order" in str(error)
+        assert "makes a different call" in str(error) and "same order" in str(error)
 
 
 def test_a_silent_worker_is_named_at_the_deadline():

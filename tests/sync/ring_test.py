@@ -109,7 +109,7 @@ def test_workers_that_swap_other_shapes_are_noticed():
         return ring.all_to_all([[np.ones(3 + ring.index)]] * 2)
 
     for error in on_workers(2, program):
-        assert isinstance(error, ConnectionError) and "makes another call" in str(error)
+        assert isinstance(error, ConnectionError) and "makes a different call" in str(error)
 
 
 @pytest.mark.parametrize("elements", [7, 40_001])  # by both ways

@@ -78,9 +78,9 @@ class AsyncSGD(keras.callbacks.Callback):
         strategy = compat_trainer.strategy_of(model)
         if not getattr(strategy, "is_asynchronous", False):
             raise ValueError(
-                "`AsyncSGD` steers the workers of a `tfdist.ParameterServerStrategy`; the model "
+                "`AsyncSGD` needs a `tfdist.ParameterServerStrategy`; the model "
                 f"was made under a {type(model.distribute_strategy).__name__}. Make it in the "
-                "scope of one (`tfdist run --ps 1` starts it), or take the callback out."
+                "scope of one (`tfdist run --ps 1` starts it), or remove the callback."
             )
         self.histogram = {}
         asynchrony = Asynchrony(self.max_staleness, self.staleness_scaling, self.histogram)

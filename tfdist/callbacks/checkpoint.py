@@ -188,9 +188,9 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if self._arguments is None:  # Python has looked `model.fit` up before it came here
             raise RuntimeError(
-                "`Checkpoint` was made between the brackets of `fit`, as the first thing of tfdist "
-                "that this program uses, and could not look at the data in time. Make it in a line "
-                "of its own: `checkpoint = tfdist.callbacks.Checkpoint(directory)`, and then "
+                "`Checkpoint` was created inside the call of `fit`, and nothing of tfdist before "
+                "it, so that it could not see the data. Create it on a line before the call: "
+                "`checkpoint = tfdist.callbacks.Checkpoint(directory)`, and then "
                 "`model.fit(..., callbacks=[checkpoint])`."
             )
         self._shape = data.shape_of(self._data, self._arguments, self.model.steps_per_execution)
@@ -307,10 +307,10 @@ class Checkpoint(keras.callbacks.Callback):
         if not problems:
             self._files.keep_newest(self.max_to_keep)
         elif self.on_write_error == "stop":
-            raise OSError(f"{problems}. The checkpoint before it is whole.")
+            raise OSError(f"{problems}. The previous checkpoint is complete.")
         else:
             warnings.warn(
-                f"{problems}. Training goes on; the checkpoint before it is whole.", stacklevel=2
+                f"{problems}. Training goes on; the previous checkpoint is complete.", stacklevel=2
             )
 
     def _exchange(self, what, facts):

@@ -60,7 +60,7 @@ class GradientSyncCallback(keras.callbacks.Callback):
             names = ", ".join(type(one).__name__ for one in (self, *others))
             raise ValueError(
                 f"`fit` received {1 + len(others)} gradient-sync callbacks ({names}): replicas "
-                "can agree in one way only. Expected one of them."
+                "can be synchronised in one way only. Expected one of them."
             )
         strategy = self._strategy_of(model)
         if strategy is None:
@@ -96,8 +96,8 @@ class GradientSyncCallback(keras.callbacks.Callback):
         if strategy is None or strategy.num_replicas_in_sync == 1:
             where = "without a strategy" if strategy is None else "on a single replica"
             warnings.warn(
-                f"`{name}`: the model was made {where}, so that there is nobody to agree with; "
-                "training is plain.",
+                f"`{name}`: the model was made {where}, which has nothing to synchronise; "
+                "training is plain: `fit` does what it does without the callback.",
                 stacklevel=2,
             )
             return None

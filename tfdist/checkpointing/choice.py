@@ -43,7 +43,7 @@ def choose(files, facts, exchange, new_training, epochs):
 
     Raises:
         ValueError: the checkpoints are of another version or number of workers.
-        RuntimeError: there are checkpoints, but none that all workers have whole.
+        RuntimeError: there are checkpoints, but none that is complete on all workers.
     """
     whole, broken = _look(files)
     mine = {
@@ -111,8 +111,10 @@ def _check_that_nothing_is_lost(everyone, files):
         return
     details = "; ".join(message for one in everyone for message in one["broken"])
     raise RuntimeError(
-        f"There are checkpoints in {str(files.directory)!r}, but none that all workers have whole"
+        f"There are checkpoints in {str(files.directory)!r}, but none that is complete on all "
+        "workers"
         + (f": worker {', '.join(map(str, lost))} has none" if lost else "")
         + (f" ({details})" if details else "")
-        + ". Put the missing files back, or remove the directory of every worker to begin anew."
+        + ". Put the missing files back, or remove the directory of every worker to start from the "
+        "beginning."
     )

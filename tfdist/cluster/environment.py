@@ -101,7 +101,7 @@ def worker_environment(
     share = str(max(1, len(usable_cores()) // local_workers))
     environment.setdefault("OMP_NUM_THREADS", share)
     environment.setdefault("TF_NUM_INTRAOP_THREADS", share)
-    # TensorFlow's servers tell how they meet, on each worker: no news for the user; and
+    # TensorFlow's servers tell how they meet, on each worker, which says nothing to the user; and
     # those of asynchronous training warn of each function that they forget.
     quiet = "2" if parameter_servers else "1"
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", quiet)

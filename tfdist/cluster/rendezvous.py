@@ -238,7 +238,7 @@ def connect(host, port, timeout, post, pause):
             if connection.getsockname() != connection.getpeername():
                 return Channel(connection, post)
             connection.close()
-            error = "nobody listens"
+            error = "nothing listens on that port"
         except OSError as problem:
             error = problem.strerror or str(problem)
         if time.monotonic() >= deadline:

@@ -66,7 +66,7 @@ def expect(model, function):
 
 
 def hand_over(model, epoch_iterator):
-    """Whether somebody waited for this fit's data; called by `compat.trainer`."""
+    """Whether `expect` was called for this fit's data; called by `compat.trainer`."""
     function = vars(model).pop("_tfdist_expects_data", None)
     if function is not None:
         function(epoch_iterator)

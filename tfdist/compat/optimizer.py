@@ -168,7 +168,7 @@ def _explain_without_replica(original):
 def _not_on_a_replica(what, where, strategy):
     return RuntimeError(
         f"{what} was called {where} of a {type(strategy).__name__}, but not on a replica: its "
-        "variables are trained inside of `strategy.run` alone, where gradients are summed over "
+        "variables are trained only inside of `strategy.run`, where gradients are summed over "
         "replicas. Put the step (the `tf.GradientTape` and `optimizer.apply`) into a function and "
         "call `strategy.run(step, args=(batch,))`, or use `model.fit`."
     )

@@ -1,4 +1,4 @@
-"""The loss of a train step of the user's own, which nobody else tells.
+"""The loss of a custom train step, which only its tape knows.
 
 Needs: `tf.GradientTape.gradient` (public, replaced).
 Why: how such a step averages its loss decides whether its gradient is right on several

@@ -53,7 +53,8 @@ def is_dealt_out(dataset):
     """Whether replicas get their rows of each global batch of `dataset`, the same on all workers.
 
     Not where the user has set the auto-shard policy to FILE, HINT or OFF: then
-    TensorFlow shards, or nobody, and the examples of a step are what each worker reads.
+    TensorFlow shards the data, or does not, and the examples of a step are what each worker
+    reads.
     """
     policies = tf.data.experimental.AutoShardPolicy
     policy = dataset.options().experimental_distribute.auto_shard_policy

@@ -1,4 +1,4 @@
-"""Reports as HTML: one page that needs nothing beside it, and asks nobody for anything."""
+"""Reports as HTML: one page in one file, which loads nothing from elsewhere."""
 
 import base64
 import html

@@ -1,11 +1,11 @@
-"""Three counts a class, from which precision, recall, F1 and their kin are read.
+"""Three counts a class, from which precision, recall, F1 and similar ratios are computed.
 
 They are the weights of a class' true positives, of all that was predicted to be of it, and of
 all that is. Examples are counted by their class' number, without one-hot rows, so that a
 vocabulary costs a pass over its scores and no more.
 
-Where a ratio has nothing below the line it is 0, as in scikit-learn. There is a warning, once
-a metric, where that is the labels' doing; that a class is not predicted yet is no news.
+Where a ratio's denominator is 0 it is 0, as in scikit-learn. There is a warning, once
+a metric, where the labels are the reason; that a class is not predicted yet is usual.
 """
 
 import tensorflow as tf

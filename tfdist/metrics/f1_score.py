@@ -26,8 +26,8 @@ class F1Score(AveragedMetric):
     [0.6667, 1.0, 0.6667]
 
     In `model.compile(..., metrics=[tfdist.metrics.F1Score(average="weighted")])` it is that of
-    all examples of the epoch, on any number of replicas. A mask of the model is heeded;
-    `weighted_metrics=[...]` heeds `sample_weight`, too.
+    all examples of the epoch, on any number of replicas. A mask of the model is applied;
+    `weighted_metrics=[...]` applies `sample_weight`, too.
 
     Args:
         num_classes: int; how many columns the scores have. None: those of the first batch.

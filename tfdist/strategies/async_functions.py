@@ -254,7 +254,7 @@ def _check(model, trains):
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "Loss scaling (mixed_float16) does not work under a ParameterServerStrategy: workers "
-            'would change the scale under each other. Use "mixed_bfloat16", which needs none.'
+            'would change the scale at the same time. Use "mixed_bfloat16", which needs none.'
         )
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)

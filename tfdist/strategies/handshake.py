@@ -1,6 +1,6 @@
 """The workers meet before TensorFlow starts, and agree that they can train together.
 
-TensorFlow's servers wait for each other without a deadline that names anybody,
+TensorFlow's servers wait for each other without an error that names a worker,
 and do not compare anything. So each worker first talks to the chief, over the
 very addresses of the cluster: a missing worker, a port in use, different
 versions or different cluster descriptions end in one error on every worker,

@@ -41,8 +41,8 @@ def of_all_workers(dataset, strategy):
         raise ValueError(
             f"The order of the tf.data pipeline depends on timing: it has {error}. Each of "
             f"{strategy.num_workers} workers reads the whole pipeline and keeps its rows of each "
-            "batch, so all must read it in one order, which cannot be had here. Leave this out, or "
-            f"make the dataset inside of the function that uses it. {_FASTER}"
+            "batch, so all must read it in one order, which is not possible here. Remove this "
+            f"part, or make the dataset inside of the function that uses it. {_FASTER}"
         ) from None
     if found and strategy.is_chief:
         _tell(

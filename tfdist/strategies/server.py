@@ -88,7 +88,7 @@ def wait_for_servers(cluster, timeout=None):
 
 
 def reachable(address, timeout):
-    """Whether somebody listens at `host:port`."""
+    """Whether a process listens at `host:port`."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()

@@ -2,7 +2,7 @@
 
 A worker whose peer has died hears of it from TensorFlow's heartbeat. A peer that
 is alive but elsewhere (in a callback that never returns, in a call that it alone
-makes) is not noticed by anybody: the collective waits. So a thread beside the
+makes) is not noticed: the collective waits. So a thread beside the
 training watches how long the present call has lasted; past the deadline it asks
 the other workers' watchdogs whether they wait too, and ends the collective with
 an error that names those that do not.

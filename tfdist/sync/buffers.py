@@ -8,12 +8,12 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes aligned arrays over without a copy
 
 
 class Buffers:
-    """Memory that is used again once nobody refers to it: fresh pages cost as much as the wire."""
+    """Memory that is used again once nothing refers to it: fresh pages cost as much as the wire."""
 
     _KEPT = 3  # for each size
 
     def __init__(self):
-        self._free = {}  # by size: lists of memory that nobody refers to
+        self._free = {}  # by size: lists of memory that nothing refers to
 
     def flatten(self, arrays):
         """Copies arrays of one dtype into one; returns it, and views of it like `arrays`."""
@@ -32,7 +32,7 @@ class Buffers:
         return flat, parts
 
     def take(self, dtype, size):
-        """An uninitialized array that is nobody's."""
+        """An uninitialized array that nothing else uses."""
         nbytes = size * dtype.itemsize
         free = self._free.setdefault(nbytes, [])
         memory = free.pop() if free else _aligned(nbytes)

@@ -161,9 +161,9 @@ class Connections:
             progress = True
             if queue.advance(count) and bytes(queue.header) != header:
                 raise ConnectionError(
-                    f"{self._names[peer]} makes another call than {self._names[self.index]}: its "
-                    f"message begins with {bytes(queue.header).hex()}, expected {header.hex()}. "
-                    "All workers must run the same steps in the same order."
+                    f"{self._names[peer]} makes a different call from {self._names[self.index]}: "
+                    f"its message begins with {bytes(queue.header).hex()}, expected "
+                    f"{header.hex()}. All workers must run the same steps in the same order."
                 )
         return progress
 

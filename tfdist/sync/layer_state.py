@@ -1,6 +1,6 @@
 """State that layers assign in the forward pass, and how it becomes that of one process.
 
-Keras' own word decides where the user has passed it, `add_weight(aggregation=...)`:
+Where the user has passed `add_weight(aggregation=...)`, that decides:
 
 - "mean": the mean over replicas, each weighed by its number of examples;
 - "sum": the old value, plus the sum of what each replica has added to it;

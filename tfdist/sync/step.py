@@ -30,9 +30,9 @@ the metrics' global sums (`compat/step_logs.py`); what differs between replicas 
 averaged, each replica weighed by b_r.
 
 **A train step of the user's own** has a loss that is the mean over its replica's examples:
-that alone is known of it. What says otherwise in so many words is heeded
-(`tf.nn.compute_average_loss`, see `compat/average_loss.py`), what hints at it is warned of
-(`sync/loss_idioms.py`).
+nothing else is known of it. `tf.nn.compute_average_loss` says that it has been divided
+already, and is corrected for (`compat/average_loss.py`); where a constant in the loss may mean
+that, there is a warning (`sync/loss_idioms.py`).
 
 Limits: `add_loss` values are averaged like losses (b_r / B each), so one that
 is a sum over the batch, not a mean, differs from one process.

@@ -3,7 +3,7 @@
 KerasTuner is told by environment variables that read `chief` or the name of a tuner who a
 process is. Here worker 0 is both: the chief serves in a thread, and reads them first. What
 KerasTuner lacks is added by files in the directory of the search, which all workers share:
-the port, which is free for certain; a sign of life of each worker, so that nobody waits for
+the port, which is free for certain; a heartbeat of each worker, so that no other waits for
 one that is gone; and the results, for all.
 """
 
@@ -42,7 +42,7 @@ class OracleService:
 
     def __enter__(self):
         if self._rank == 0:
-            # Before the first sign of life: what an earlier start left is then gone for all.
+            # Before the first heartbeat: what an earlier start left is then gone for all.
             (self._common / _ORACLE).unlink(missing_ok=True)
         self._beat = threading.Thread(target=self._live, daemon=True)
         self._beat.start()
@@ -108,7 +108,7 @@ class OracleService:
         """What `look()` returns, as soon as that is true; worker `rank` is to make it so.
 
         Raises:
-            TimeoutError: it did not in `seconds`, or its worker shows no sign of life.
+            TimeoutError: it did not in `seconds`, or its worker sends no heartbeat.
         """
         begin = time.monotonic()
         while True:
@@ -120,14 +120,14 @@ class OracleService:
             waited, silent = now - begin, now - max(self._heard[rank][1], begin)
             if silent > _SILENCE_S or (seconds is not None and waited > seconds):
                 raise TimeoutError(
-                    f"worker {rank} ({self._addresses[rank]}) {what} in {waited:.0f} s, and gave "
-                    f"no sign of life for {silent:.0f} s. See its output; a search that is "
+                    f"worker {rank} ({self._addresses[rank]}) {what} in {waited:.0f} s, and sent "
+                    f"no heartbeat for {silent:.0f} s. See its output; a search that is "
                     "started again goes on where it was."
                 )
             time.sleep(0.1)
 
     def _beats(self, rank):
-        """Whether worker `rank` has given a sign of life since it was looked at first.
+        """Whether worker `rank` has sent a heartbeat since it was looked at first.
 
         By changes of a file's time: clocks of machines differ.
         """
