@@ -21,9 +21,9 @@ HEAD = """# Patches
 tfdist works with plain `compile`, `fit`, `evaluate`, `predict` and `save`, so it replaces some \
 names of Keras and TensorFlow, public and private ones. This page lists all of them.
 
-- **When.** `import tfdist` replaces nothing. What is replaced "for good" is replaced when the \
+- **When.** `import tfdist` replaces nothing. What is replaced permanently is replaced when the \
 first strategy or callback of tfdist is made, and stays so until the process ends. What is \
-replaced for a time, or on objects of tfdist's own, says so.
+replaced temporarily, or on objects of tfdist's own, says so.
 - **Outside of any scope: nothing.** A replacement asks for the training step that is being \
 traced, or for the strategy of the model or the scope. Where there is none of tfdist's, it calls \
 the original with the same arguments. For each name, a test in `tests/compat/patches_test.py` \
@@ -72,7 +72,12 @@ def page():
         rows = ["| name | replaced | acts | what it does then |", "|---|---|---|---|"]
         for patch in sorted(PATCHES, key=lambda patch: patch.lasts is not None):
             if patch.module == module:
-                cells = f"`{full_name(patch)}`", patch.lasts or "for good", patch.when, patch.does
+                cells = (
+                    f"`{full_name(patch)}`",
+                    patch.lasts or "permanently",
+                    patch.when,
+                    patch.does,
+                )
                 rows.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)

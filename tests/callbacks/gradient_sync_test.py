@@ -243,7 +243,7 @@ def sgd_model(strategy):
         (lambda: [PartialSync(3, 4)], "group_size=3: the strategy has 2 replicas"),
         (lambda: [DiLoCo(8, fragments=3)], "fragments=3: the model has 2 trainable variables"),
         (lambda: [SyncSGD(), LocalSGD(2)], r"2 gradient-sync callbacks \(SyncSGD, LocalSGD\)"),
-        (lambda: [LocalSGD(2), LocalSGD(2)], "replicas can agree in one way only"),
+        (lambda: [LocalSGD(2), LocalSGD(2)], "replicas can be synchronised in one way only"),
     ],
 )
 def test_what_fit_refuses(callbacks, expected):

@@ -1,8 +1,8 @@
 """Each patch does nothing to a model outside of any scope, and the docs' page lists them all.
 
-A case is a small program of plain Keras or TensorFlow. What is replaced for good: it runs with
+A case is a small program of plain Keras or TensorFlow. What is replaced permanently: it runs with
 the replacement in place and with the original, calls each, and gives the same bits. What is
-replaced for a time, or on objects of tfdist's own: a case returns pairs of what it found where
+replaced temporarily, or on objects of tfdist's own: a case returns pairs of what it found where
 the replacement would stand, and of what upstream has there.
 """
 
@@ -50,7 +50,7 @@ def installed():
     compat.install()
 
 
-FOR_GOOD, FOR_A_TIME = {}, {}  # (owner, name) -> the case
+PERMANENT, TEMPORARY = {}, {}  # (owner, name) -> the case
 
 
 def case(cases, owner, *names):
@@ -79,7 +79,7 @@ def code(value):
     return getattr(value, "__code__", None)
 
 
-# -- for good ---------------------------------------------------------------------
+# -- permanently ---------------------------------------------------------------------
 
 X, Y = np.linspace(-1.0, 1.0, 12).reshape(6, 2), np.linspace(1.0, -1.0, 6)[:, None]
 
@@ -92,7 +92,7 @@ def compiled(optimizer="sgd"):
     return model
 
 
-@case(FOR_GOOD, tf.nn, "compute_average_loss", "scale_regularization_loss")
+@case(PERMANENT, tf.nn, "compute_average_loss", "scale_regularization_loss")
 def losses_of_a_custom_loop(path):
     return [
         tf.nn.compute_average_loss(tf.constant([1.0, 5.0]), global_batch_size=3),
@@ -101,8 +101,8 @@ def losses_of_a_custom_loop(path):
     ]
 
 
-@case(FOR_GOOD, keras.layers.Embedding, "build", "call", "embeddings")
-@case(FOR_GOOD, keras.layers.Embedding, "save_own_variables", "load_own_variables")
+@case(PERMANENT, keras.layers.Embedding, "build", "call", "embeddings")
+@case(PERMANENT, keras.layers.Embedding, "save_own_variables", "load_own_variables")
 def a_table(path):
     layer = keras.layers.Embedding(5, 3, keras.initializers.RandomUniform(seed=1))
     first, store = layer(np.array([[4, 0], [1, 1]])), {}
@@ -111,7 +111,7 @@ def a_table(path):
     return [first, store["0"], layer.embeddings, *layer.get_weights()]
 
 
-@case(FOR_GOOD, Trainer, "_get_metrics_result_or_logs")
+@case(PERMANENT, Trainer, "_get_metrics_result_or_logs")
 def logs_of_an_epoch(path):
     model = compiled()
     model.evaluate(X, Y, verbose=0)
@@ -120,7 +120,7 @@ def logs_of_an_epoch(path):
 
 
 @case(
-    FOR_GOOD,
+    PERMANENT,
     input_lib._SingleWorkerDatasetIteratorBase,
     *("get_next_as_list", "get_next_as_optional_list"),
 )
@@ -131,8 +131,8 @@ def batches_of_a_stock_strategy(path):
     return [*part.get_next_as_list(), *(o.get_value() for o in part.get_next_as_optional_list())]
 
 
-@case(FOR_GOOD, loss_module, "reduce_weighted_values", "scale_loss_for_distribution")
-@case(FOR_GOOD, loss_module, "unscale_loss_for_distribution")
+@case(PERMANENT, loss_module, "reduce_weighted_values", "scale_loss_for_distribution")
+@case(PERMANENT, loss_module, "unscale_loss_for_distribution")
 def losses(path):
     def call():
         for reduction in ("sum_over_batch_size", "mean_with_sample_weight", "sum", "none"):
@@ -148,7 +148,7 @@ def losses(path):
     return [*values[:8], *(tensor for pair in of_replicas for tensor in pair)]
 
 
-@case(FOR_GOOD, compile_utils.CompileLoss, "call")
+@case(PERMANENT, compile_utils.CompileLoss, "call")
 def two_heads(path):
     head = keras.losses.MeanSquaredError(reduction="sum")
     compiled_loss = compile_utils.CompileLoss([head, "mae"], loss_weights=[1.0, 3.0])
@@ -156,17 +156,17 @@ def two_heads(path):
     return [total, *(metric.result() for metric in compiled_loss.metrics)]
 
 
-@case(FOR_GOOD, nn, "_compute_moments_sync")
-@case(FOR_GOOD, keras.layers.BatchNormalization, "_moments")
+@case(PERMANENT, nn, "_compute_moments_sync")
+@case(PERMANENT, keras.layers.BatchNormalization, "_moments")
 def synchronized_normalization(path):
     layer = keras.layers.BatchNormalization(synchronized=True)
     masked = layer(X[:, None], training=True, mask=np.arange(6)[:, None] < 4)
     return [layer(X[:, None], training=True), masked, *layer.get_weights()]
 
 
-@case(FOR_GOOD, BaseOptimizer, "apply", "scale_loss", "_get_current_learning_rate")
-@case(FOR_GOOD, LossScaleOptimizer, "apply", "scale_loss")
-@case(FOR_GOOD, TFOptimizer, "_all_reduce_sum_gradients")
+@case(PERMANENT, BaseOptimizer, "apply", "scale_loss", "_get_current_learning_rate")
+@case(PERMANENT, LossScaleOptimizer, "apply", "scale_loss")
+@case(PERMANENT, TFOptimizer, "_all_reduce_sum_gradients")
 def updates(path):
     found = []
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
@@ -181,7 +181,7 @@ def updates(path):
     return found
 
 
-@case(FOR_GOOD, tf.GradientTape, "gradient")
+@case(PERMANENT, tf.GradientTape, "gradient")
 def a_tape(path):
     x = tf.Variable(3.0)
     with tf.GradientTape() as tape:
@@ -189,10 +189,10 @@ def a_tape(path):
     return tape.gradient(targets, [x], unconnected_gradients="zero")
 
 
-@case(FOR_GOOD, TensorFlowTrainer, *(f"make_{k}_function" for k in ("train", "test", "predict")))
-@case(FOR_GOOD, TensorFlowTrainer, "fit", "evaluate", "predict", "_maybe_symbolic_build")
-@case(FOR_GOOD, TensorFlowTrainer, "_get_metrics_result_or_logs", "_resolve_auto_jit_compile")
-@case(FOR_GOOD, TFEpochIterator, "__init__", "_get_iterator")
+@case(PERMANENT, TensorFlowTrainer, *(f"make_{k}_function" for k in ("train", "test", "predict")))
+@case(PERMANENT, TensorFlowTrainer, "fit", "evaluate", "predict", "_maybe_symbolic_build")
+@case(PERMANENT, TensorFlowTrainer, "_get_metrics_result_or_logs", "_resolve_auto_jit_compile")
+@case(PERMANENT, TFEpochIterator, "__init__", "_get_iterator")
 def a_training(path):
     model = compiled("adam")
     fit = model.fit(X, Y, batch_size=4, epochs=2, verbose=0)
@@ -200,16 +200,16 @@ def a_training(path):
     return [*results, *model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)]
 
 
-@case(FOR_GOOD, keras.random.SeedGenerator, "next")
+@case(PERMANENT, keras.random.SeedGenerator, "next")
 def random_numbers(path):
     generator = keras.random.SeedGenerator(3)
     drawn = [keras.random.uniform((2,), seed=generator) for _ in range(2)]
     return [*drawn, generator.next(ordered=False), generator.state]
 
 
-@case(FOR_GOOD, keras.Model, "save", "save_weights")
-@case(FOR_GOOD, keras.saving, "save_model")
-@case(FOR_GOOD, keras.models, "save_model")
+@case(PERMANENT, keras.Model, "save", "save_weights")
+@case(PERMANENT, keras.saving, "save_model")
+@case(PERMANENT, keras.models, "save_model")
 def files(path):
     model, found = compiled(), []
     model.save(path / "0.keras")
@@ -225,15 +225,15 @@ def files(path):
     return [*found, *before, *model.get_weights()]
 
 
-@case(FOR_GOOD, keras.Model, "export")
+@case(PERMANENT, keras.Model, "export")
 def a_saved_model(path):
     compiled().export(path, verbose=False)
     loaded = tf.saved_model.load(path)
     return [loaded.serve(tf.constant(X, "float32"))]
 
 
-@case(FOR_GOOD, Variable, "_initialize", "_direct_assign", "_map_aggregation")
-@case(FOR_GOOD, Variable, "assign_add", "assign_sub", "__int__", "__float__")
+@case(PERMANENT, Variable, "_initialize", "_direct_assign", "_map_aggregation")
+@case(PERMANENT, Variable, "assign_add", "assign_sub", "__int__", "__float__")
 def a_variable(path):
     variable = keras.Variable(2.5, aggregation="sum", trainable=False)
     variable.assign(3.5)
@@ -246,7 +246,7 @@ def a_variable(path):
     return [variable, int(variable), float(variable), metric.result(), *types, *aggregations]
 
 
-@case(FOR_GOOD, keras.layers.Layer, "add_weight")
+@case(PERMANENT, keras.layers.Layer, "add_weight")
 def a_layers_state(path):
     layer, found = keras.layers.Layer(), []
     for aggregation in ("none", "mean", "sum", "only_first_replica"):
@@ -256,7 +256,7 @@ def a_layers_state(path):
     return found
 
 
-@case(FOR_GOOD, keras.layers.RNN, "_create_state_variables")
+@case(PERMANENT, keras.layers.RNN, "_create_state_variables")
 def a_stateful_rnn(path):
     keras.utils.set_random_seed(7)
     layer = keras.layers.GRU(2, stateful=True)
@@ -264,7 +264,7 @@ def a_stateful_rnn(path):
     return [*outputs, *layer.states]
 
 
-@pytest.mark.parametrize("key", FOR_GOOD, ids=title)
+@pytest.mark.parametrize("key", PERMANENT, ids=title)
 def test_a_replacement_is_the_original_outside_of_any_scope(key, monkeypatch, tmp_path):
     owner, name = key
     in_place, results = vars(owner)[name], []
@@ -282,7 +282,7 @@ def test_a_replacement_is_the_original_outside_of_any_scope(key, monkeypatch, tm
         monkeypatch.setattr(owner, name, stands_in)
         path = tmp_path / str(len(results))
         path.mkdir()
-        results.append([bits(value) for value in FOR_GOOD[key](path)])
+        results.append([bits(value) for value in PERMANENT[key](path)])
         assert called, f"the case never calls {title(key)}"
     assert results[0] == results[1]
 
@@ -292,7 +292,7 @@ def bits(value):
     return value.dtype.str, value.shape, value.tobytes()
 
 
-# -- for a time, or on objects of tfdist's own ----------------------------------------
+# -- temporarily, or on objects of tfdist's own ----------------------------------------
 
 
 def of_class(thing, name):
@@ -324,8 +324,8 @@ class Looking(keras.Model):
         return loss
 
 
-@case(FOR_A_TIME, compile_utils.CompileLoss, "build", "_flat_losses", "_metrics")
-@case(FOR_A_TIME, keras.metrics.Metric, "result")
+@case(TEMPORARY, compile_utils.CompileLoss, "build", "_flat_losses", "_metrics")
+@case(TEMPORARY, keras.metrics.Metric, "result")
 def inside_of_a_step(monkeypatch):
     model = Looking()
     model.call = lambda x: [model.dense(x), model.dense(x)]
@@ -334,7 +334,7 @@ def inside_of_a_step(monkeypatch):
     return model.found
 
 
-@case(FOR_A_TIME, tf.random, "shuffle")
+@case(TEMPORARY, tf.random, "shuffle")
 def arrays_that_keras_shuffles(monkeypatch):
     stock, during = tf.random.shuffle, []
     make = tf.data.Dataset.range  # Keras' adapter makes its dataset of it
@@ -347,8 +347,8 @@ def arrays_that_keras_shuffles(monkeypatch):
     return [(during, [stock] * len(during)), (bool(during), True)]
 
 
-@case(FOR_A_TIME, Trainer, "_initial_epoch")
-@case(FOR_A_TIME, EpochIterator, "_enumerate_iterator", "_num_batches", "_current_iterator")
+@case(TEMPORARY, Trainer, "_initial_epoch")
+@case(TEMPORARY, EpochIterator, "_enumerate_iterator", "_num_batches", "_current_iterator")
 def an_epoch_iterator(monkeypatch):
     model, found = compiled(), []
 
@@ -377,7 +377,7 @@ class Rows(keras.utils.PyDataset):
         return X[2 * index : 2 * index + 2], Y[2 * index : 2 * index + 2]
 
 
-@case(FOR_A_TIME, PyDatasetAdapter, "_finite_generator", "enqueuer")
+@case(TEMPORARY, PyDatasetAdapter, "_finite_generator", "enqueuer")
 def a_py_dataset(monkeypatch):
     data = TFEpochIterator(
         x=Rows(workers=2), shuffle=True, distribute_strategy=tf.distribute.get_strategy()
@@ -386,8 +386,8 @@ def a_py_dataset(monkeypatch):
     return [of_class(adapter, "_finite_generator"), (adapter.enqueuer is None, False)]
 
 
-@case(FOR_A_TIME, tf.distribute.StrategyExtended, "experimental_enable_get_next_as_optional")
-@case(FOR_A_TIME, tf.distribute.DistributedDataset, "_cardinality")
+@case(TEMPORARY, tf.distribute.StrategyExtended, "experimental_enable_get_next_as_optional")
+@case(TEMPORARY, tf.distribute.DistributedDataset, "_cardinality")
 def data_of_a_stock_strategy(monkeypatch):
     strategy = tf.distribute.MirroredStrategy(devices.PAIR)
     data = TFEpochIterator(x=X, y=Y, shuffle=True, batch_size=2, distribute_strategy=strategy)
@@ -398,17 +398,17 @@ def data_of_a_stock_strategy(monkeypatch):
 
 
 @case(
-    FOR_A_TIME,
+    TEMPORARY,
     mirrored_strategy.MirroredExtended,
     *("_use_merge_call", "_create_variable", "_get_variable_creator_initial_value"),
     *("_replica_ctx_all_reduce", "_get_cross_device_ops"),
 )
-@case(FOR_A_TIME, tf.distribute.Strategy, "_collective_key_base")
-@case(FOR_A_TIME, cross_device_utils.CollectiveReplicaLauncher, "all_reduce")
+@case(TEMPORARY, tf.distribute.Strategy, "_collective_key_base")
+@case(TEMPORARY, cross_device_utils.CollectiveReplicaLauncher, "all_reduce")
 def a_stock_strategy(monkeypatch):
     two_cpus()  # one of tfdist's beside it
     strategy = tf.distribute.MirroredStrategy(devices.PAIR)
-    names = [name for owner, name in FOR_A_TIME if owner is mirrored_strategy.MirroredExtended]
+    names = [name for owner, name in TEMPORARY if owner is mirrored_strategy.MirroredExtended]
     launchers = strategy.extended._collective_ops._launchers
     return [
         *(of_class(strategy.extended, name) for name in names),
@@ -419,17 +419,17 @@ def a_stock_strategy(monkeypatch):
 
 
 @case(
-    FOR_A_TIME,
+    TEMPORARY,
     parameter_server_strategy_v2.ParameterServerStrategyV2Extended,
     *("_use_merge_call", "_create_variable", "_update", "_replica_ctx_update"),
 )
-@case(FOR_A_TIME, tf.Variable, "_distribute_strategy")
+@case(TEMPORARY, tf.Variable, "_distribute_strategy")
 def parameter_servers(monkeypatch):
     return [(tf.Variable(1.0)._distribute_strategy, None)]
 
 
 @case(
-    FOR_A_TIME,
+    TEMPORARY,
     collective_all_reduce_strategy.CollectiveAllReduceExtended,
     "_initialize_local_devices",
 )
@@ -438,10 +438,10 @@ def stock_workers(monkeypatch):
     return [(tf.distribute.MultiWorkerMirroredStrategy().num_replicas_in_sync, 1)]
 
 
-@pytest.mark.parametrize("key", FOR_A_TIME, ids=title)
+@pytest.mark.parametrize("key", TEMPORARY, ids=title)
 def test_nothing_is_replaced_outside_of_any_scope(key, monkeypatch):
     owner, name = key
-    pairs = FOR_A_TIME[key](monkeypatch)
+    pairs = TEMPORARY[key](monkeypatch)
     assert pairs
     for found, expected in pairs:
         assert found == expected
@@ -461,10 +461,10 @@ def script():
 
 
 def test_each_patch_has_its_case(script):
-    for_good = {(patch.owner, patch.name) for patch in PATCHES if patch.lasts is None}
-    for_a_time = {(patch.owner, patch.name) for patch in PATCHES if patch.lasts is not None}
-    assert {title(key) for key in for_good ^ set(FOR_GOOD)} == set()
-    assert {title(key) for key in for_a_time ^ set(FOR_A_TIME)} == set()
+    permanent = {(patch.owner, patch.name) for patch in PATCHES if patch.lasts is None}
+    temporary = {(patch.owner, patch.name) for patch in PATCHES if patch.lasts is not None}
+    assert {title(key) for key in permanent ^ set(PERMANENT)} == set()
+    assert {title(key) for key in temporary ^ set(TEMPORARY)} == set()
 
 
 def test_the_page_of_the_docs_is_what_the_script_prints(script):

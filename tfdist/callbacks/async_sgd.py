@@ -17,7 +17,7 @@ class AsyncSGD(keras.callbacks.Callback):
     the weights and its own update. Without this callback steps are unbounded, as with
     `max_staleness=None`.
 
-    It steers the coordinator of a `tfdist.ParameterServerStrategy`; there is no
+    It configures the coordinator of a `tfdist.ParameterServerStrategy`; there is no
     reduction inside a step. The logs of an epoch get, besides `staleness_mean` and
     `staleness_max`, a histogram: the number of steps by staleness, `staleness_0`,
     `staleness_1`, `staleness_2_3`, `staleness_4_7`, `staleness_8_15` and

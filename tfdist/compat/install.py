@@ -55,7 +55,7 @@ class Patch(NamedTuple):
         module: str, the module of `tfdist.compat` that replaces it and says why.
         owner: the upstream module or class that has the name.
         name: str.
-        lasts: str, how long it is replaced, and on what, if not for good.
+        lasts: str, how long it is replaced, and on what, if not permanently.
         when: str, when the replacement does something else than the original.
         does: str, what it does then.
     """
@@ -72,7 +72,7 @@ PATCHES = []  # those of `replace` once `install` has run, those of `note` once 
 
 
 def note(module, owner, lasts, **names):
-    """Notes what `module` replaces for a time, or on some objects of a class, `owner`.
+    """Notes what `module` replaces temporarily, or on some objects of a class, `owner`.
 
     Args:
         module, owner, lasts: see `Patch`.

@@ -8,7 +8,7 @@ from tfdist.metrics.averaged import AveragedMetric
 
 @keras.saving.register_keras_serializable(package="tfdist")
 class Precision(AveragedMetric):
-    """Of what was predicted to be of a class, the part that is.
+    """The part of a class' predictions that are right: true positives / all predicted.
 
     `keras.metrics.Precision` puts the columns of all classes through one threshold; here the
     class of several is that of the highest score, and there are averages over classes.

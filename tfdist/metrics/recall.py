@@ -8,7 +8,7 @@ from tfdist.metrics.averaged import AveragedMetric
 
 @keras.saving.register_keras_serializable(package="tfdist")
 class Recall(AveragedMetric):
-    """Of what is of a class, the part that was predicted to be: sensitivity.
+    """The part of a class' examples that are predicted (sensitivity): true positives / all.
 
     `keras.metrics.Recall` puts the columns of all classes through one threshold; here the
     class of several is that of the highest score, and there are averages over classes.

@@ -18,7 +18,7 @@ class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
     - `"linear"`: k times the rate, since k small steps become one (Goyal et al.);
     - `"sqrt"`: the square root of it, which keeps the variance of the step (Krizhevsky); the
-      rule of choice for Adam and its kin.
+      usual rule for Adam and similar optimizers.
 
     Large rates diverge at first, so the factor grows evenly from 1 during `warmup_steps`:
 
