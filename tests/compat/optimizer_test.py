@@ -26,7 +26,6 @@ def test_upstream():
         require_parameters(owner.scale_loss, "self", "loss")
     require_parameters(TFOptimizer._all_reduce_sum_gradients, "self", "grads_and_vars")
     require(keras.optimizers.SGD(), "_distribution_strategy", "_trainable_variables")
-    require_parameters(tf.GradientTape.gradient, "self", "target", "sources")
     assert issubclass(keras.optimizers.Optimizer, (BaseOptimizer, TFOptimizer))
     # Were `apply` overridden on the way, the replacement would not be called.
     for optimizer_class in (keras.optimizers.SGD, keras.optimizers.Adam):

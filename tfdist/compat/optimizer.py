@@ -1,11 +1,10 @@
 """The optimizer's seam: gradients are reduced in front of `apply`.
 
 Needs: `BaseOptimizer.apply`, `LossScaleOptimizer.apply`, `.scale_loss` of both
-(public methods, replaced for every optimizer), `BaseOptimizer._trainable_variables`
+(public methods, replaced for every optimizer), `BaseOptimizer._trainable_variables`,
 `TFOptimizer._all_reduce_sum_gradients`, `._distribution_strategy` and
 `BaseOptimizer._get_current_learning_rate` (a stale step's rate is smaller; a schedule's
-cannot be set from outside); and `tf.GradientTape.gradient` (public), where a step that
-is not on a replica fails first.
+cannot be set from outside).
 Why: Keras reduces gradients at the end of `apply`, after it has unscaled,
 clipped and accumulated them on each replica by itself, so clipping sees a
 replica's gradient where it must see the global one. No hook stands in front.
@@ -55,13 +54,6 @@ def install():
         _scaled_for_this_step,
         "in a step of `AsyncSGD(staleness_scaling=True)`",
         "divides the rate by the step's staleness",
-    )
-    replace(
-        tf.GradientTape,
-        "gradient",
-        _explain_without_replica,
-        "TensorFlow refuses it in a scope, because it is not on a replica",
-        "raises an error that says what to write",
     )
 
 
@@ -143,29 +135,13 @@ def _check_on_a_replica(optimizer):
     if not getattr(strategy, "is_tfdist", False) or getattr(strategy, "is_asynchronous", False):
         return
     if active is not strategy:
-        raise _not_on_a_replica(f"`{optimizer.name}.apply`", "outside of the scope", strategy)
+        raise not_on_a_replica(f"`{optimizer.name}.apply`", "outside of the scope", strategy)
     if tf.distribute.in_cross_replica_context():
-        raise _not_on_a_replica(f"`{optimizer.name}.apply`", "in the scope", strategy)
+        raise not_on_a_replica(f"`{optimizer.name}.apply`", "in the scope", strategy)
 
 
-def _explain_without_replica(original):
-    def gradient(self, *args, **kwargs):
-        try:
-            return original(self, *args, **kwargs)
-        except ValueError as error:
-            active = tf.distribute.get_strategy()
-            if not (
-                getattr(active, "is_tfdist", False)
-                and not getattr(active, "is_asynchronous", False)
-                and tf.distribute.in_cross_replica_context()
-            ):
-                raise
-            raise _not_on_a_replica("`tf.GradientTape.gradient`", "in the scope", active) from error
-
-    return gradient
-
-
-def _not_on_a_replica(what, where, strategy):
+def not_on_a_replica(what, where, strategy):
+    """The error of what needs a replica: `what` was called in or outside of a scope, `where`."""
     return RuntimeError(
         f"{what} was called {where} of a {type(strategy).__name__}, but not on a replica: its "
         "variables are trained only inside of `strategy.run`, where gradients are summed over "

@@ -1,15 +1,17 @@
-"""The loss of a custom train step, which only its tape knows.
+"""The loss of a custom train step, which only its tape knows, and where its step runs.
 
 Needs: `tf.GradientTape.gradient` (public, replaced).
 Why: how such a step averages its loss decides whether its gradient is right on several
 replicas. The step looks at what the tape is asked to differentiate, and may warn; the tape
-computes what it always does.
+computes what it always does. And a step that is in the scope, but not on a replica, fails in
+the tape first, with an error of TensorFlow's that does not say what to write.
 """
 
 import tensorflow as tf
 
 from tfdist.compat import active_step
 from tfdist.compat.install import replace
+from tfdist.compat.optimizer import not_on_a_replica
 
 
 def install():
@@ -17,8 +19,8 @@ def install():
         tf.GradientTape,
         "gradient",
         _tell_the_step,
-        "in a step of `fit`",
-        "shows the loss to the step, which may warn",
+        "in a step; and where TensorFlow refuses it in a scope, but not on a replica",
+        "shows the loss to the step, which may warn; raises an error that says what to write",
     )
 
 
@@ -28,6 +30,22 @@ def _tell_the_step(original):
         if step is not None:
             for value in tf.nest.flatten(target):
                 step.note_target(value)
-        return original(self, target, sources, *args, **kwargs)
+        try:
+            return original(self, target, sources, *args, **kwargs)
+        except ValueError as error:
+            strategy = tf.distribute.get_strategy()
+            if not _needs_a_replica(strategy):
+                raise
+            raise not_on_a_replica(
+                "`tf.GradientTape.gradient`", "in the scope", strategy
+            ) from error
 
     return gradient
+
+
+def _needs_a_replica(strategy):
+    return (
+        getattr(strategy, "is_tfdist", False)
+        and not getattr(strategy, "is_asynchronous", False)
+        and tf.distribute.in_cross_replica_context()
+    )
