@@ -1,6 +1,7 @@
 """What `fit` is fed with, and in how many steps."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -138,60 +139,21 @@ def steps_per_execution_on_tf_data():
 
 
 @feature(quick=EACH_KIND)
-def train_on_batch():
-    model = small_model()
-    return {"loss": [float(model.train_on_batch(X[:8], Y[:8])[0]) for _ in range(3)]}
-
-
-class OfTokens(keras.Model):
-    """A number for each row of a ragged batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding, self.dense = layers.Embedding(9, 3), layers.Dense(1)
-
-    def call(self, rows):
-        values = self.embedding(rows.to_tensor())
-        mask = tf.sequence_mask(rows.row_lengths(), dtype=values.dtype)
-        return self.dense(tf.reduce_sum(values * mask[..., tf.newaxis], axis=1))
-
-
-class OfEachToken(OfTokens):
-    """A number for each token of a ragged batch, ragged too."""
-
-    def call(self, rows):
-        return rows.with_flat_values(self.dense(self.embedding(rows.flat_values))[:, 0])
-
-
-class OfSparse(keras.Model):
-    """A number for each row of a sparse batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.kernel = self.add_weight(shape=(6, 1))
-
-    def call(self, rows):
-        return tf.sparse.sparse_dense_matmul(rows, tf.convert_to_tensor(self.kernel))
-
-
-def _rows():
-    return tf.ragged.constant([[1 + i % 7] * (i % 5) + [i % 3] for i in range(EXAMPLES)])
-
-
-def _squares(labels, predictions):
-    return tf.reduce_mean((labels - predictions) ** 2, axis=1)  # of each row, ragged or not
-
-
-def _of_composites(model, x, y, built=None, loss="mse", metrics=("mae",)):
-    if built is not None:
-        model(built)
-    model.compile(keras.optimizers.SGD(0.05), loss, metrics=list(metrics))
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
-    before = model.evaluate(data, verbose=0)
-    history = model.fit(data, epochs=2, validation_data=data, verbose=0).history
-    on_batch = model.train_on_batch(x, y)
-    predictions = model.predict(data.map(lambda x, y: x), verbose=0)
-    return {**history, "before": before, "on batch": on_batch, "predictions": predictions}
+def single_batches_of_all_sizes():
+    """Rows of an embedding that several examples share, which Adam counts one by one."""
+    words, numbers = keras.Input((5,), dtype="int32"), keras.Input((6,))
+    embedded = layers.Flatten()(layers.Embedding(9, 2)(words))
+    outputs = layers.Dense(1)(layers.Concatenate()([embedded, numbers]))
+    model = keras.Model([words, numbers], outputs)
+    model.compile(keras.optimizers.Adam(0.05), "mse", metrics=["mae"])
+    rng, found = np.random.default_rng(6), []
+    for examples in (8, 7, 1, 8):
+        x = [rng.integers(0, 9, (examples, 5)), X[:examples]]
+        found += model.train_on_batch(x, Y[:examples])
+        weights = np.linspace(1, 2, examples)
+        found += model.test_on_batch(x, Y[:examples], sample_weight=weights)
+        found.append(np.sum(model.predict_on_batch(x)))
+    return {"found": found, "table": model.get_weights()[0]}
 
 
 @feature

@@ -94,6 +94,9 @@ class Steps:
 
     def _execute(self, iterator):
         model, strategy = self._model, self._strategy
+        one_batch = not inputs.is_iterator(iterator)
+        if one_batch:
+            iterator = self._dealt_out(next(iterator))
         if inputs.ends_quietly(iterator):
             if not self._ever_ran:
                 _trace(self._many_steps, iterator)
@@ -116,9 +119,16 @@ class Steps:
         if logs is None:
             read_before = self._ever_ran or epoch_iterator.was_read(iterator)
             raise StopIteration if read_before else checks.empty_dataset()
-        if not inputs.is_iterator(iterator) and self._sums.add_up():  # `train_on_batch`
+        if one_batch and self._sums.add_up():
             return self._of_global_metrics(logs)
         return logs
+
+    def _dealt_out(self, batch):
+        """An iterator of the one batch of `train_on_batch`, of which each replica gets its rows."""
+        # Keras takes lists apart, tf.data makes tensors of them.
+        dataset = tf.data.Dataset.from_tensors(keras.tree.lists_to_tuples(batch))
+        with self._strategy.distributing_for_keras():
+            return iter(self._strategy.experimental_distribute_dataset(dataset))
 
     # -- where the steps of an epoch have ended ---------------------------------------
 
