@@ -156,6 +156,57 @@ def single_batches_of_all_sizes():
     return {"found": found, "table": model.get_weights()[0]}
 
 
+class OfTokens(keras.Model):
+    """A number for each row of a ragged batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.dense = layers.Embedding(9, 3), layers.Dense(1)
+
+    def call(self, rows):
+        values = self.embedding(rows.to_tensor())
+        mask = tf.sequence_mask(rows.row_lengths(), dtype=values.dtype)
+        return self.dense(tf.reduce_sum(values * mask[..., tf.newaxis], axis=1))
+
+
+class OfEachToken(OfTokens):
+    """A number for each token of a ragged batch, ragged too."""
+
+    def call(self, rows):
+        return rows.with_flat_values(self.dense(self.embedding(rows.flat_values))[:, 0])
+
+
+class OfSparse(keras.Model):
+    """A number for each row of a sparse batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = self.add_weight(shape=(6, 1))
+
+    def call(self, rows):
+        return tf.sparse.sparse_dense_matmul(rows, tf.convert_to_tensor(self.kernel))
+
+
+def _rows():
+    return tf.ragged.constant([[1 + i % 7] * (i % 5) + [i % 3] for i in range(EXAMPLES)])
+
+
+def _squares(labels, predictions):
+    return tf.reduce_mean((labels - predictions) ** 2, axis=1)  # of each row, ragged or not
+
+
+def _of_composites(model, x, y, built=None, loss="mse", metrics=("mae",)):
+    if built is not None:
+        model(built)
+    model.compile(keras.optimizers.SGD(0.05), loss, metrics=list(metrics))
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    before = model.evaluate(data, verbose=0)
+    history = model.fit(data, epochs=2, validation_data=data, verbose=0).history
+    on_batch = model.train_on_batch(x, y)
+    predictions = model.predict(data.map(lambda x, y: x), verbose=0)
+    return {**history, "before": before, "on batch": on_batch, "predictions": predictions}
+
+
 @feature
 def ragged_batches():
     return _of_composites(OfTokens(), _rows(), Y)

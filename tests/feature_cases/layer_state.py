@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import BATCH, EACH_KIND, EXAMPLES, Y, feature, fit
+from feature_cases.common import BATCH, EACH_KIND, EXAMPLES, SLOW, X, Y, feature, fit
 
 _SEQUENCES = np.random.default_rng(4).normal(size=(48, 5, 3)).astype("float32")
 
