@@ -79,7 +79,7 @@ class GradientSync:
         """Whether replicas may hold different variables at this moment."""
         return self.algorithm.local and self._parts is not None and self._steps() > 0
 
-    def step(self, examples, global_examples, idioms=None):
+    def step(self, examples, global_examples, **more):
         """The step of the replica whose context is active, see `KerasStep`."""
         make = LocalStep if self.algorithm.local else SynchronousStep
         return make(
@@ -88,7 +88,7 @@ class GradientSync:
             self._strategy.replica_id(),
             examples,
             global_examples,
-            idioms,
+            **more,
         )
 
     def before_steps(self):

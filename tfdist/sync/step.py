@@ -134,6 +134,7 @@ class KerasStep(Step):
             it is not known.
         variables: list of the Keras variables that layers may assign.
         idioms: the `LossIdioms` that look at the losses of the user's own, or None.
+        after_update: the `AfterUpdate` of the model, or None.
 
     Attributes:
         logs: the `StepLogs` of the step, as soon as it is traced.
@@ -150,6 +151,7 @@ class KerasStep(Step):
         global_examples=None,
         variables=(),
         idioms=None,
+        after_update=None,
     ):
         super().__init__(communicator, replica_id)
         self.examples = examples
@@ -157,6 +159,7 @@ class KerasStep(Step):
         self._state = LayerState(variables if self.num_replicas > 1 else ())
         self._metrics = MetricsOfStep()
         self._idioms = idioms
+        self._after_update = after_update
         self._forward_communicates = False
         self._weighed_for = set()  # ids of the optimizers whose loss carries b_r / B
         self._updates = []  # (optimizer, variables, gradients), while they are collected
@@ -338,6 +341,7 @@ class KerasStep(Step):
             The logs of the global batch; the same on all replicas.
         """
         if self.num_replicas == 1:
+            self._end_update(agreed=tf.constant(True))
             return logs
         known = {id(v) for v in metric_variables}
         # Metrics that the model does not know of, which its step updates all the same.
@@ -364,7 +368,12 @@ class KerasStep(Step):
             values[place] = mean
         for place, value in self.logs.on_global_metrics(pairs, extras).items():
             values[place] = value
+        self._end_update(agreed=tf.constant(True))
         return tf.nest.pack_sequence_as(logs, values)
+
+    def _end_update(self, agreed):
+        if self._after_update is not None:
+            self._after_update.run(self.communicator, agreed)
 
     def _is_first(self):
         return tf.constant(True) if self.replica_id is None else tf.equal(self.replica_id, 0)
