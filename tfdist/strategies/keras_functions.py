@@ -68,15 +68,15 @@ class Steps:
         step = self._strategy.make_step(model, examples, global_examples, self._sync)
         metrics = metric_variables(model)
         with active_step.activate(step), step.keeping_if_empty(metrics):
-            with step_logs.noting_results(model.metrics):
-                logs, extras = self._compute(step, data)
+            logs, extras = self._compute(step, data)
         self._logs = step.logs
         small = [variable for variable in metrics if not is_large(variable)]
         return step.finish(logs, extras, small)
 
     @tf.autograph.experimental.do_not_convert
     def _one_step(self, data):
-        logs = self._strategy.run_on_replicas(self._replica_step, args=(data,))
+        with step_logs.noting_results(self._model.metrics):
+            logs = self._strategy.run_on_replicas(self._replica_step, args=(data,))
         of_worker = _mean if self._differ else lambda values: values[0]
         return tf.nest.map_structure(
             lambda log: of_worker(self._strategy.experimental_local_results(log)), logs

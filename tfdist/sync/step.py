@@ -39,11 +39,12 @@ is a sum over the batch, not a mean, differs from one process.
 """
 
 import contextlib
+import copy
 
 import tensorflow as tf
 
 from tfdist.compat.step_logs import MetricsOfStep, StepLogs
-from tfdist.compat.variables import global_copy
+from tfdist.compat.variables import assign_own, global_copy
 from tfdist.sync.layer_state import LayerState
 
 # Sparse gradients of larger tables stay sparse.
@@ -78,19 +79,6 @@ class Step:
     def weigh_loss(self, loss, optimizer):
         """What `optimizer.scale_loss` scales, instead of `loss`."""
         return loss
-
-    def aggregated(self, variable, value):
-        """What to assign to a Keras variable where a layer assigns `value`.
-
-        A custom loop has no end of a step, so what `aggregation` says is done at once, as
-        under `tf.distribute`: to the value, not to what it adds.
-        """
-        if variable.synchronization == "on_read" or variable.aggregation not in ("sum", "mean"):
-            return value
-        (total,) = self.communicator.all_reduce([tf.convert_to_tensor(value)])
-        if variable.aggregation == "mean":
-            total = tf.cast(total / self.num_replicas, total.dtype)
-        return total
 
     def note_assignment(self, variable, value):
         """A layer has assigned `value` to `variable` (a Keras variable) on this replica."""
@@ -209,9 +197,6 @@ class KerasStep(Step):
         return [(optimizer, variables) for optimizer, variables, _ in updates]
 
     # -- the forward pass ---------------------------------------------------
-
-    def aggregated(self, variable, value):
-        return value  # at the end of the step
 
     def note_assignment(self, variable, value):
         if variable.synchronization == "on_read":
@@ -357,7 +342,7 @@ class KerasStep(Step):
             state + [_floating(values[i]) for i in differ], metrics + parts
         )
         for variable, mean in zip(averaged, means):
-            variable.assign(mean)
+            assign_own(variable.value, mean)
         self._state.assign_sums(summed, sums[len(metric_variables) :])
         pairs = list(zip(metric_variables, sums))
         for variable, value in pairs:
@@ -399,7 +384,13 @@ class KerasStep(Step):
 
 
 def _copied(value):
-    return value.copy() if isinstance(value, (dict, list, set)) else value
+    if isinstance(value, (dict, list, set)):
+        return value.copy()
+    if isinstance(value, (LayerState, MetricsOfStep)):  # what they hold
+        new = copy.copy(value)
+        vars(new).update({name: _copied(held) for name, held in vars(value).items()})
+        return new
+    return value
 
 
 class _Silent:
