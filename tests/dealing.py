@@ -28,13 +28,18 @@ class ByFileOrPart(LoadScopeScheduling):
     """Deals out parts of files, in the order in which their first tests stand."""
 
     def _split_scope(self, nodeid):
-        file, _, test = nodeid.partition("::")
-        name = file.rpartition("/")[2].removesuffix(".py")
-        if name in BY_TEST:
-            return nodeid
-        if name in BY_PART:
-            return f"{file}::{test.partition('[')[2].partition('-')[0]}"
-        return file
+        return together(nodeid)
+
+
+def together(nodeid):
+    """A name of the tests that one process takes with this one."""
+    file, _, test = nodeid.partition("::")
+    name = file.rpartition("/")[2].removesuffix(".py")
+    if name in BY_TEST:
+        return nodeid
+    if name in BY_PART:
+        return f"{file}::{test.partition('[')[2].partition('-')[0]}"
+    return file
 
 
 def length(item):

@@ -1,42 +1,42 @@
-"""Trains all cases of `sync_cases` on the workers of a job; run by the tests.
+"""Trains cases of `sync_cases` in this process and notes what came out, one after the other.
 
-Usage: sync_worker.py OUT
+Usage: sync_worker.py multi LOGICAL_DEVICES OUT [CASE ...]
 
-Writes what came out, or the traceback of what failed, to OUT.0, OUT.1, ... At last the
-workers train with settings of their own, which must fail.
+Beside `sync_cases.CASES` a case may be one of `sync_cases.of_worker`, where the workers train
+with settings of their own, which must fail: then what was said is noted. `gangs.read` reads
+what is noted in OUT.INDEX.
 """
 
 import os
-import pathlib
-import pickle
 import sys
-import traceback
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import gangs
+from equality_worker import make_strategy
 
-def main(out):
-    import tfdist
 
-    strategy = tfdist.MultiWorkerMirroredStrategy()
+def main(strategy_name, logical_devices, out, *cases):
+    strategy = make_strategy(strategy_name, int(logical_devices))
     import keras
     import sync_cases
 
-    results = {}
-    for name in sync_cases.CASES:
+    import tfdist
+
+    own = sync_cases.of_worker(tfdist.rank())
+
+    def train(name):
+        if name in sync_cases.CASES:
+            return sync_cases.train(name, strategy)
+        with strategy.scope():
+            model = sync_cases.build(strategy, keras.optimizers.SGD(0.05))
         try:
-            results[name] = sync_cases.train(name, strategy)
-        except Exception:
-            results[name] = traceback.format_exc()
-    for name, callback in sync_cases.of_worker(tfdist.rank()).items():
-        try:
-            with strategy.scope():
-                model = sync_cases.build(strategy, keras.optimizers.SGD(0.05))
-            sync_cases.fit(model, callback)
-            results[name] = "it trained"
+            sync_cases.fit(model, own[name])
         except RuntimeError as error:
-            results[name] = str(error)
-    pathlib.Path(f"{out}.{tfdist.rank()}").write_bytes(pickle.dumps(results))
+            return {"said": str(error)}
+        return "it trained"
+
+    gangs.work(strategy_name, out, cases, train)
 
 
 if __name__ == "__main__":

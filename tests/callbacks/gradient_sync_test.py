@@ -1,19 +1,14 @@
 """`fit` with each gradient-sync callback, on replicas and on workers, against NumPy."""
 
 import contextlib
-import os
 import pathlib
-import pickle
-import signal
-import subprocess
-import sys
 import warnings
 
 import devices
+import gangs
 import keras
 import numpy as np
 import pytest
-import slowness
 import sync_cases as cases
 import sync_oracle as oracle
 import tensorflow as tf
@@ -22,7 +17,6 @@ import tfdist
 from tfdist.callbacks import DiLoCo, LocalSGD, PartialSync, SyncSGD
 
 WORKER = pathlib.Path(cases.__file__).with_name("sync_worker.py")
-DEADLINE_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +28,8 @@ def on_mirrored():
 
 @pytest.fixture(scope="module")
 def on_workers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("out")
-    command = [sys.executable, "-m", "tfdist.cli", "run", "-n", "2", str(WORKER), str(folder / "o")]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=slowness.seconds(DEADLINE_S))
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    assert process.returncode == 0, output[-5000:]
-    return [pickle.loads((folder / f"o.{index}").read_bytes()) for index in range(2)]
+    names = [*cases.CASES, *cases.of_worker(0)]
+    return gangs.run(WORKER, "multi", 2, 1, tmp_path_factory.mktemp("out"), names)
 
 
 @pytest.fixture
@@ -161,7 +139,7 @@ def test_validation_sees_the_average_and_changes_nothing(processes, name):
 )
 def test_workers_with_other_settings_are_told(on_workers, name, theirs, chiefs):
     for results in on_workers:
-        message = results[name]
+        message = results[name]["said"]
         assert "worker 1" in message and f"gradient synchronisation is {theirs}" in message
         assert " on the chief" in message and chiefs in message
 
@@ -208,8 +186,8 @@ def test_bytes_on_replicas_of_one_process_are_those_of_the_formula(on_mirrored):
     np.testing.assert_allclose(batches[:, -1], average / oracle.STEPS_PER_EPOCH)
     history = results["LocalSGD(100)"]["history"]["sync_bytes"]
     np.testing.assert_allclose(history, average / oracle.STEPS_PER_EPOCH)
-    # Beside the gradients: two logs, and the sums and counts of two metrics.
-    np.testing.assert_allclose(results["SyncSGD"]["bytes"], gradients + 6 * 4)
+    # Beside the gradients: the sums and counts of two metrics, from which its logs follow.
+    np.testing.assert_allclose(results["SyncSGD"]["bytes"], gradients + 4 * 4)
 
 
 # -- bad input -------------------------------------------------------------------------------

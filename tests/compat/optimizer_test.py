@@ -82,9 +82,6 @@ class RecordingStep:
     def weigh_loss(self, loss, optimizer):
         return 3.0 * loss
 
-    def aggregated(self, variable, value):
-        return value
-
     def note_assignment(self, variable, value):
         raise AssertionError("an optimizer's assignments are no state of layers")
 

@@ -30,11 +30,10 @@ def test_without_a_step_it_is_the_original(ordered):
 
 
 class Step:
+    weighs_examples = False
+
     def __init__(self, replica_id):
         self.replica_id = replica_id
-
-    def aggregated(self, variable, value):
-        return value
 
     def note_assignment(self, variable, value):
         pass

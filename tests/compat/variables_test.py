@@ -30,12 +30,10 @@ def test_aggregations_without_a_strategy_are_the_originals(aggregation):
     assert variable._map_aggregation(aggregation) == stock
     with tf.distribute.MirroredStrategy(devices.PAIR[:1]).scope():
         assert variable._map_aggregation(aggregation) == stock
-    # A step, or its loop, aggregates by itself: see `sync/layer_state.py`.
     with two_cpus().scope():
-        assert variable._map_aggregation(aggregation) == tf.VariableAggregation.NONE
-    metric = keras.Variable(1.0, synchronization="on_read", trainable=False)
-    with two_cpus().scope():
-        assert metric._map_aggregation(aggregation) == stock
+        mine = variable._map_aggregation(aggregation)
+    first = aggregation == "only_first_replica"
+    assert mine == (tf.VariableAggregation.NONE if first else stock)
 
 
 @pytest.mark.parametrize("convert", [int, float])
@@ -70,12 +68,10 @@ def test_assigning_without_a_step_is_the_original():
 
 class Step:
     collects_updates = False
+    weighs_examples = True
 
     def __init__(self):
         self.added, self.assigned = [], []
-
-    def aggregated(self, variable, value):
-        return value
 
     def note_addition(self, variable, amount):
         self.added.append((variable, amount))

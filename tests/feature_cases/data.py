@@ -1,6 +1,7 @@
 """What `fit` is fed with, and in how many steps."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -138,9 +139,21 @@ def steps_per_execution_on_tf_data():
 
 
 @feature(quick=EACH_KIND)
-def train_on_batch():
-    model = small_model()
-    return {"loss": [float(model.train_on_batch(X[:8], Y[:8])[0]) for _ in range(3)]}
+def single_batches_of_all_sizes():
+    """Rows of an embedding that several examples share, which Adam counts one by one."""
+    words, numbers = keras.Input((5,), dtype="int32"), keras.Input((6,))
+    embedded = layers.Flatten()(layers.Embedding(9, 2)(words))
+    outputs = layers.Dense(1)(layers.Concatenate()([embedded, numbers]))
+    model = keras.Model([words, numbers], outputs)
+    model.compile(keras.optimizers.Adam(0.05), "mse", metrics=["mae"])
+    rng, found = np.random.default_rng(6), []
+    for examples in (8, 7, 1, 8):
+        x = [rng.integers(0, 9, (examples, 5)), X[:examples]]
+        found += model.train_on_batch(x, Y[:examples])
+        weights = np.linspace(1, 2, examples)
+        found += model.test_on_batch(x, Y[:examples], sample_weight=weights)
+        found.append(np.sum(model.predict_on_batch(x)))
+    return {"found": found, "table": model.get_weights()[0]}
 
 
 class OfTokens(keras.Model):

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import BATCH, EXAMPLES, Y, feature, fit
+from feature_cases.common import BATCH, EACH_KIND, EXAMPLES, SLOW, X, Y, feature, fit
 
 _SEQUENCES = np.random.default_rng(4).normal(size=(48, 5, 3)).astype("float32")
 
@@ -45,7 +45,7 @@ class _Counts(layers.Layer):
         return x
 
 
-@feature
+@feature(quick=EACH_KIND)
 def layers_that_count_and_average():
     model = keras.Sequential([keras.Input((6,)), _Counts(), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.05), "mse")
@@ -53,6 +53,15 @@ def layers_that_count_and_average():
     found = {v.name: v.numpy() for v in model.layers[0].weights}
     assert found["examples"] == 2 * EXAMPLES and found["steps"] == 14
     return found
+
+
+@feature
+def layers_that_count_examples_of_static_batches():
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH, drop_remainder=True)
+    model = keras.Sequential([keras.Input((6,)), _Counts(), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    model.fit(data, verbose=0)
+    return {v.name: v.numpy() for v in model.layers[0].weights}
 
 
 @feature
@@ -79,7 +88,7 @@ def stateful_LSTM():
     return _trained_on_sequences(layers.LSTM(4, stateful=True))
 
 
-@feature
+@feature(quick=SLOW)
 def stateful_bidirectional_GRU():
     return _trained_on_sequences(layers.Bidirectional(layers.GRU(2, stateful=True)))
 

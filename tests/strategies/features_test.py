@@ -38,7 +38,7 @@ def one_process(request, tmp_path_factory):
     return stored.results(compute, selected(request, "name"), feature_cases.sources_of)
 
 
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(800)
 @pytest.mark.parametrize(("workers", "name"), PARAMETERS, indirect=["workers"], scope="module")
 def test_feature_is_that_of_one_process(workers, one_process, name):
     for worker in workers:

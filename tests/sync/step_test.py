@@ -183,11 +183,13 @@ def test_an_attempt_that_fails_leaves_the_step_as_it_was(known, fault):
     def program(communicator):
         step = keras_step(communicator, (3, 5), known)
         noted, optimizer = keras.Variable(0.0), keras.optimizers.SGD(1.0)
-        step.note_assignment(noted)
+        step.note_assignment(noted, 1.0)
         before = noted_by(step)
         with pytest.raises(fault), step.collecting_updates():
             step.weigh_loss(tf.constant(1.0), optimizer)
-            step.note_assignment(keras.Variable(1.0))
+            step.note_assignment(keras.Variable(1.0), 2.0)
+            metric = keras.Variable(1.0, trainable=False, synchronization="on_read")
+            step.note_assignment(metric, 2.0)
             step.collect_update(optimizer, [tf.constant(1.0)], [noted])
             if fault is ValueError:
                 raise ValueError
@@ -202,4 +204,5 @@ def test_an_attempt_that_fails_leaves_the_step_as_it_was(known, fault):
 
 
 def noted_by(step):
-    return {name: repr(value) for name, value in vars(step).items()}
+    of_step = {k: repr(v) for k, v in vars(step).items() if k not in ("_state", "_metrics")}
+    return of_step, repr(vars(step._state)), repr(vars(step._metrics))

@@ -1,7 +1,8 @@
 """Keras variables under a strategy: who assigned them, and how they aggregate.
 
 Needs: `Variable._initialize`, `._direct_assign`, `._map_aggregation` `.__int__`, `.__float__`
-and `._value` of Keras' TensorFlow backend, and `_distribute_strategy` of what is in it;
+and `._value` of Keras' TensorFlow backend, and `_distribute_strategy` and
+`_get_on_device_or_primary` of what is in it;
 `Variable.assign_add`, `.assign_sub` and `Layer.add_weight` (public, replaced for every
 variable and layer), and `RNN._create_state_variables`.
 Why: a layer that updates its state in `call` (the moving statistics of
@@ -10,8 +11,8 @@ which variables were touched. And "only first replica" (the optimizer's
 `iterations` and learning rate) makes TensorFlow leave the replica context,
 which is not possible inside a condition (loss scaling, gradient accumulation);
 every replica computes the same value anyway, so each assigns its own copy. "sum" and
-"mean" would make it communicate at each assignment; a step does that once, at its end
-(`sync/layer_state.py`), and a custom training loop where it assigns. That the user has
+"mean" make it communicate at each assignment; a step of `fit` does that once, at its end
+(`sync/layer_state.py`), and assigns each replica's own copy until then. That the user has
 passed "none" to `add_weight` is lost in Keras, where it is the default.
 """
 
@@ -38,14 +39,14 @@ def install():
         "_direct_assign",
         _note_assignment,
         "in a step, and in a scope",
-        "tells the step; keeps a metric's global value up to date",
+        "tells the step, and in `fit` assigns this replica's copy; updates a metric's global value",
     )
     replace(
         Variable,
         "_map_aggregation",
         _each_replica_its_own,
-        "in the scope of a tfdist strategy",
-        "lets each replica assign its own copy: the step aggregates at its end",
+        'in the scope of a tfdist strategy, for "only_first_replica"',
+        "lets each replica assign its own copy, where all compute the same",
     )
     for method in ("assign_add", "assign_sub"):
         replace(Variable, method, _note_addition, "in a step", "tells the step what is added")
@@ -196,9 +197,10 @@ def _note_assignment(original):
             return
         step = active_step.current()
         noted = step is not None and not applying()
-        if noted:
-            value = step.aggregated(self, value)
-        original(self, value)
+        if noted and step.weighs_examples:
+            assign_own(self.value, value)
+        else:
+            original(self, value)
         if self.synchronization == "on_read" and _is_under_a_strategy(self):
             vars(self._value)["_tfdist_differs"] = True
         if noted:
@@ -207,12 +209,17 @@ def _note_assignment(original):
     return _direct_assign
 
 
+def assign_own(variable, value):
+    """Assigns the present replica's copy of a distributed variable, whatever its aggregation."""
+    own = getattr(variable, "_get_on_device_or_primary", lambda: variable)()
+    own.assign(tf.cast(value, own.dtype))
+
+
 def _each_replica_its_own(original):
     def _map_aggregation(self, aggregation):
-        strategy = tf.distribute.get_strategy()
-        if not getattr(strategy, "is_tfdist", False) or self.synchronization == "on_read":
-            return original(self, aggregation)
-        if aggregation == "only_first_replica" or not getattr(strategy, "is_asynchronous", False):
+        if aggregation == "only_first_replica" and getattr(
+            tf.distribute.get_strategy(), "is_tfdist", False
+        ):
             aggregation = "none"
         return original(self, aggregation)
 

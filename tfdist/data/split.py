@@ -102,7 +102,10 @@ def split_global_batches(
 
     def rows_of(replica, *batch):
         batch = batch if is_tuple else batch[0]
+        # Never a constant: what is computed from a static number of examples could not be
+        # told from what is the same on all replicas (`sync/layer_state.py`).
         total = _examples(tf.nest.flatten(batch)[0])
+        total = tf.compat.v1.placeholder_with_default(total, [])
         sizes = split_sizes(total, num_replicas)
         begin, size = tf.reduce_sum(sizes[:replica]), sizes[replica]
         if not as_global_batches:

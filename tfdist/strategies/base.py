@@ -11,6 +11,7 @@ from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
 from tfdist.data.split import is_dealt_out, split_global_batches
 from tfdist.strategies import keras_functions, one_order
+from tfdist.sync.after_update import AfterUpdate
 from tfdist.sync.communicator import ReplicaCommunicator
 from tfdist.sync.loss_idioms import LossIdioms
 from tfdist.sync.step import KerasStep, Step
@@ -167,8 +168,9 @@ class KerasStrategy:
         """
         own_step = not compat_trainer.has_keras_loss(model)
         idioms = LossIdioms(self.num_replicas_in_sync, self.batch_size, own_step)
+        chain = self.after_update(model)
         if sync is not None:
-            return sync.step(examples, global_examples, idioms)
+            return sync.step(examples, global_examples, idioms=idioms, after_update=chain)
         return KerasStep(
             self.communicator(),
             self.replica_id(),
@@ -176,7 +178,16 @@ class KerasStrategy:
             global_examples,
             model.non_trainable_variables,
             idioms,
+            chain,
         )
+
+    def after_update(self, model):
+        """The chain of what happens behind each update of `model`, an `AfterUpdate`.
+
+        What is linked in front of `fit` is a part of its steps: a train function that has
+        been made already must be made again (`model.train_function = None`).
+        """
+        return vars(model).setdefault("_tfdist_after_update", AfterUpdate())
 
     def epoch_logs(self, model, method, logs, of_metrics):
         """What `fit` and `evaluate` log where their steps have ended; on all workers.

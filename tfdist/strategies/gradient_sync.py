@@ -18,6 +18,7 @@ from tfdist.strategies.variables import model_variables
 from tfdist.sync.algorithm import assign_weighted_mean, new_variable
 from tfdist.sync.algorithm_step import LocalStep, Parts, SynchronousStep
 from tfdist.sync.communicator import Traffic
+from tfdist.sync.constrained import constrained
 from tfdist.sync.layer_state import KeptState
 
 BYTES, SECONDS = "sync_bytes", "sync_seconds"
@@ -64,7 +65,7 @@ class GradientSync:
                 self.algorithm,
                 state,
                 model.optimizer,
-                variables,
+                constrained(model.trainable_variables),
                 KeptState(model.non_trainable_variables),
             )
 
@@ -78,7 +79,7 @@ class GradientSync:
         """Whether replicas may hold different variables at this moment."""
         return self.algorithm.local and self._parts is not None and self._steps() > 0
 
-    def step(self, examples, global_examples, idioms=None):
+    def step(self, examples, global_examples, **more):
         """The step of the replica whose context is active, see `KerasStep`."""
         make = LocalStep if self.algorithm.local else SynchronousStep
         return make(
@@ -87,7 +88,7 @@ class GradientSync:
             self._strategy.replica_id(),
             examples,
             global_examples,
-            idioms,
+            **more,
         )
 
     def before_steps(self):
@@ -185,7 +186,8 @@ class GradientSync:
         ema = training_state.averaged_variables(self._model.optimizer)
         kept = self._parts.kept
         of_layers = [*kept.averaged, *kept.summed()]
-        return [*self._parts.variables, *of_layers, *[v.value for v in ema]]
+        trained = [v.value for v in self._model.trainable_variables]
+        return [*trained, *of_layers, *[v.value for v in ema]]
 
     def _others(self):
         """All other variables of the training that replicas may hold differently."""

@@ -68,15 +68,15 @@ class Steps:
         step = self._strategy.make_step(model, examples, global_examples, self._sync)
         metrics = metric_variables(model)
         with active_step.activate(step), step.keeping_if_empty(metrics):
-            with step_logs.noting_results(model.metrics):
-                logs, extras = self._compute(step, data)
+            logs, extras = self._compute(step, data)
         self._logs = step.logs
         small = [variable for variable in metrics if not is_large(variable)]
         return step.finish(logs, extras, small)
 
     @tf.autograph.experimental.do_not_convert
     def _one_step(self, data):
-        logs = self._strategy.run_on_replicas(self._replica_step, args=(data,))
+        with step_logs.noting_results(self._model.metrics):
+            logs = self._strategy.run_on_replicas(self._replica_step, args=(data,))
         of_worker = _mean if self._differ else lambda values: values[0]
         return tf.nest.map_structure(
             lambda log: of_worker(self._strategy.experimental_local_results(log)), logs
@@ -94,6 +94,9 @@ class Steps:
 
     def _execute(self, iterator):
         model, strategy = self._model, self._strategy
+        one_batch = not inputs.is_iterator(iterator)
+        if one_batch:
+            iterator = self._dealt_out(next(iterator))
         if inputs.ends_quietly(iterator):
             if not self._ever_ran:
                 _trace(self._many_steps, iterator)
@@ -116,9 +119,16 @@ class Steps:
         if logs is None:
             read_before = self._ever_ran or epoch_iterator.was_read(iterator)
             raise StopIteration if read_before else checks.empty_dataset()
-        if not inputs.is_iterator(iterator) and self._sums.add_up():  # `train_on_batch`
+        if one_batch and self._sums.add_up():
             return self._of_global_metrics(logs)
         return logs
+
+    def _dealt_out(self, batch):
+        """An iterator of the one batch of `train_on_batch`, of which each replica gets its rows."""
+        # Keras takes lists apart, tf.data makes tensors of them.
+        dataset = tf.data.Dataset.from_tensors(keras.tree.lists_to_tuples(batch))
+        with self._strategy.distributing_for_keras():
+            return iter(self._strategy.experimental_distribute_dataset(dataset))
 
     # -- where the steps of an epoch have ended ---------------------------------------
 

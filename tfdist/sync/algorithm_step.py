@@ -27,14 +27,12 @@ class SynchronousStep(KerasStep):
         replica_id: scalar int tensor.
         examples: scalar int tensor, b_r.
         global_examples: scalar int tensor, B, or None if it is not known.
-        idioms: the `LossIdioms` that look at the losses of the user's own, or None.
+        more: further arguments of `KerasStep`.
     """
 
-    def __init__(
-        self, parts, communicator, replica_id, examples, global_examples=None, idioms=None
-    ):
+    def __init__(self, parts, communicator, replica_id, examples, global_examples=None, **more):
         variables = parts.kept.variables
-        super().__init__(communicator, replica_id, examples, global_examples, variables, idioms)
+        super().__init__(communicator, replica_id, examples, global_examples, variables, **more)
         communicator.examples = examples
         self._parts = parts
 
@@ -73,21 +71,17 @@ class SynchronousStep(KerasStep):
             means = [mean * tf.cast(scale, mean.dtype) for mean in means]
         return [tf.cast(mean, of.dtype) for of, mean in zip(given, means)]
 
-    def finish(self, logs, extras, metric_variables):
-        logs = super().finish(logs, extras, metric_variables)
-        self._parts.algorithm.after_update(
-            self._parts.state, self._parts.variables, self.communicator
-        )
-        return logs
+    def _end_update(self, agreed):
+        parts = self._parts
+        parts.algorithm.after_update(parts.state, parts.variables, self.communicator)
+        super()._end_update(agreed)
 
 
 class LocalStep(SynchronousStep):
     """One replica's step with an algorithm whose replicas go their own ways for a while."""
 
-    def __init__(
-        self, parts, communicator, replica_id, examples, global_examples=None, idioms=None
-    ):
-        super().__init__(parts, communicator, replica_id, examples, global_examples, idioms)
+    def __init__(self, parts, communicator, replica_id, examples, global_examples=None, **more):
+        super().__init__(parts, communicator, replica_id, examples, global_examples, **more)
         communicator.examples = tf.cast(examples, tf.float32)
         self._kept = parts.kept.read()
 
@@ -119,6 +113,7 @@ class LocalStep(SynchronousStep):
         parts.kept.end_step(self.examples, self._kept, self._state)
         synchronized = parts.algorithm.after_update(parts.state, parts.variables, self.communicator)
         tf.cond(synchronized, self._synchronize_layers, lambda: False)
+        KerasStep._end_update(self, synchronized)
         for variable in metric_variables:
             copy = global_copy(variable)
             if copy is not None:  # this replica's, until the end of the epoch

@@ -140,6 +140,7 @@ class OuterOptimization(Algorithm):
             self._optimizers[place].apply(mean, anchors)
         for anchor, i in zip(anchors, part):
             variables[i].assign(tf.convert_to_tensor(anchor.value))
+            anchor.value.assign(tf.convert_to_tensor(variables[i]))  # within its constraint
         examples.assign(0)
 
     def average(self, state, variables, communicator):

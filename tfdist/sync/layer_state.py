@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import variables as compat_variables
-from tfdist.sync.algorithm import assign_weighted_mean, new_variable
+from tfdist.sync.algorithm import new_variable, weighted_mean
 
 _TINY = 1e-9
 
@@ -140,7 +140,7 @@ class KeptState:
 
     def read(self):
         """The values in front of a step, of this replica."""
-        return [tf.convert_to_tensor(v) for v in self._kept()]
+        return self._now(self._kept())
 
     def end_step(self, examples, before, state):
         """Counts a step of this replica; one without examples has changed nothing.
@@ -152,7 +152,8 @@ class KeptState:
         """
         self._sums |= state.sums()
         for variable, old in zip(self._kept(), before):
-            variable.assign(tf.where(examples > 0, tf.convert_to_tensor(variable), old))
+            now = tf.convert_to_tensor(variable)
+            compat_variables.assign_own(variable, tf.where(examples > 0, now, old))
         self._examples.assign_add(tf.cast(examples, tf.float64))
 
     def synchronize(self, communicator):
@@ -166,7 +167,10 @@ class KeptState:
         """Assigns what it is over all replicas at this moment, and forgets nothing."""
         if self.averaged:
             # Replicas weigh alike where none has seen an example.
-            assign_weighted_mean(self.averaged, self._examples + _TINY, communicator)
+            weight = self._examples + _TINY
+            means = weighted_mean(self._now(self.averaged), weight, communicator.all_reduce)
+            for variable, mean in zip(self.averaged, means):
+                compat_variables.assign_own(variable, mean)
         counted = self._counted()
         added = []
         for variable, before in counted:
@@ -174,11 +178,15 @@ class KeptState:
             added.append(tf.cast(variable.value, wide) - tf.cast(before, wide))
         for (variable, before), total in zip(counted, communicator.all_reduce(added)):
             total += tf.cast(before, total.dtype)
-            variable.value.assign(tf.cast(total, before.dtype))
+            compat_variables.assign_own(variable.value, total)
 
     def _counted(self):
         pairs = zip(self._counters, self._before)
         return [(v, before) for v, before in pairs if id(v) in self._sums]
+
+    @staticmethod
+    def _now(variables):
+        return [tf.convert_to_tensor(variable) for variable in variables]
 
     def _kept(self):
         return [*self.averaged, *(v.value for v in self._counters)]

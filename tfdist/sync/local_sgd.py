@@ -113,8 +113,8 @@ class LocalAveraging(Algorithm):
         for anchor, momentum, variable in zip(state["anchors"], state["momenta"], variables):
             new = self.slow_momentum * momentum + anchor - variable
             momentum.assign(new)
-            anchor.assign_sub(self.slow_learning_rate * new)
-            variable.assign(anchor.read_value())
+            variable.assign(anchor - self.slow_learning_rate * new)
+            anchor.assign(tf.convert_to_tensor(variable))  # within its constraint
 
     def average(self, state, variables, communicator):
         assign_weighted_mean(variables, state["examples"][0], communicator)

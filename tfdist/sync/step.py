@@ -39,11 +39,12 @@ is a sum over the batch, not a mean, differs from one process.
 """
 
 import contextlib
+import copy
 
 import tensorflow as tf
 
 from tfdist.compat.step_logs import MetricsOfStep, StepLogs
-from tfdist.compat.variables import global_copy
+from tfdist.compat.variables import assign_own, global_copy
 from tfdist.sync.layer_state import LayerState
 
 # Sparse gradients of larger tables stay sparse.
@@ -78,19 +79,6 @@ class Step:
     def weigh_loss(self, loss, optimizer):
         """What `optimizer.scale_loss` scales, instead of `loss`."""
         return loss
-
-    def aggregated(self, variable, value):
-        """What to assign to a Keras variable where a layer assigns `value`.
-
-        A custom loop has no end of a step, so what `aggregation` says is done at once, as
-        under `tf.distribute`: to the value, not to what it adds.
-        """
-        if variable.synchronization == "on_read" or variable.aggregation not in ("sum", "mean"):
-            return value
-        (total,) = self.communicator.all_reduce([tf.convert_to_tensor(value)])
-        if variable.aggregation == "mean":
-            total = tf.cast(total / self.num_replicas, total.dtype)
-        return total
 
     def note_assignment(self, variable, value):
         """A layer has assigned `value` to `variable` (a Keras variable) on this replica."""
@@ -134,6 +122,7 @@ class KerasStep(Step):
             it is not known.
         variables: list of the Keras variables that layers may assign.
         idioms: the `LossIdioms` that look at the losses of the user's own, or None.
+        after_update: the `AfterUpdate` of the model, or None.
 
     Attributes:
         logs: the `StepLogs` of the step, as soon as it is traced.
@@ -150,6 +139,7 @@ class KerasStep(Step):
         global_examples=None,
         variables=(),
         idioms=None,
+        after_update=None,
     ):
         super().__init__(communicator, replica_id)
         self.examples = examples
@@ -157,6 +147,7 @@ class KerasStep(Step):
         self._state = LayerState(variables if self.num_replicas > 1 else ())
         self._metrics = MetricsOfStep()
         self._idioms = idioms
+        self._after_update = after_update
         self._forward_communicates = False
         self._weighed_for = set()  # ids of the optimizers whose loss carries b_r / B
         self._updates = []  # (optimizer, variables, gradients), while they are collected
@@ -206,9 +197,6 @@ class KerasStep(Step):
         return [(optimizer, variables) for optimizer, variables, _ in updates]
 
     # -- the forward pass ---------------------------------------------------
-
-    def aggregated(self, variable, value):
-        return value  # at the end of the step
 
     def note_assignment(self, variable, value):
         if variable.synchronization == "on_read":
@@ -338,6 +326,7 @@ class KerasStep(Step):
             The logs of the global batch; the same on all replicas.
         """
         if self.num_replicas == 1:
+            self._end_update(agreed=tf.constant(True))
             return logs
         known = {id(v) for v in metric_variables}
         # Metrics that the model does not know of, which its step updates all the same.
@@ -353,7 +342,7 @@ class KerasStep(Step):
             state + [_floating(values[i]) for i in differ], metrics + parts
         )
         for variable, mean in zip(averaged, means):
-            variable.assign(mean)
+            assign_own(variable.value, mean)
         self._state.assign_sums(summed, sums[len(metric_variables) :])
         pairs = list(zip(metric_variables, sums))
         for variable, value in pairs:
@@ -364,7 +353,12 @@ class KerasStep(Step):
             values[place] = mean
         for place, value in self.logs.on_global_metrics(pairs, extras).items():
             values[place] = value
+        self._end_update(agreed=tf.constant(True))
         return tf.nest.pack_sequence_as(logs, values)
+
+    def _end_update(self, agreed):
+        if self._after_update is not None:
+            self._after_update.run(self.communicator, agreed)
 
     def _is_first(self):
         return tf.constant(True) if self.replica_id is None else tf.equal(self.replica_id, 0)
@@ -390,7 +384,13 @@ class KerasStep(Step):
 
 
 def _copied(value):
-    return value.copy() if isinstance(value, (dict, list, set)) else value
+    if isinstance(value, (dict, list, set)):
+        return value.copy()
+    if isinstance(value, (LayerState, MetricsOfStep)):  # what they hold
+        new = copy.copy(value)
+        vars(new).update({name: _copied(held) for name, held in vars(value).items()})
+        return new
+    return value
 
 
 class _Silent:

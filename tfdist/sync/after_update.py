@@ -1,0 +1,58 @@
+"""What happens behind the update of a step, in one order whoever asks for it.
+
+    gradient-sync algorithm -> constraints -> masks -> averages -> observers
+
+The algorithm comes first, since it assigns variables, and keeps their constraints
+(`sync/constrained.py`). A mask then sets to zero what it holds at zero, averages of the
+model see the masked one, and observers see what the next step begins with. Links of one
+kind run in the order in which they were added.
+"""
+
+import contextlib
+
+KINDS = ("masks", "averages", "observers")
+
+
+class AfterUpdate:
+    """The links of a model's chain.
+
+    Example:
+
+    >>> chain = AfterUpdate()
+    >>> with chain.linked("observers", lambda communicator, agreed: print("look")):
+    ...     with chain.linked("masks", lambda communicator, agreed: print("mask")):
+    ...         chain.run(None, True)
+    mask
+    look
+    >>> chain.run(None, True)
+    """
+
+    def __init__(self):
+        self._links = {kind: [] for kind in KINDS}
+
+    @contextlib.contextmanager
+    def linked(self, kind, link):
+        """Adds a link for as long as the context lasts.
+
+        Args:
+            kind: "masks", "averages" or "observers".
+            link: function of the communicator and of a scalar bool tensor, whether
+                replicas hold the same model at this moment: under a local algorithm a mask
+                may change only then. Traced in each step, on each replica.
+
+        Raises:
+            ValueError: there is no such kind.
+        """
+        if kind not in self._links:
+            raise ValueError(f"kind={kind!r}: expected one of {', '.join(map(repr, KINDS))}.")
+        self._links[kind].append(link)
+        try:
+            yield
+        finally:
+            self._links[kind].remove(link)
+
+    def run(self, communicator, agreed):
+        """Calls all links; see `linked` for what they are given."""
+        for links in self._links.values():
+            for link in links:
+                link(communicator, agreed)
