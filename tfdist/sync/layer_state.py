@@ -108,7 +108,7 @@ class LayerState:
         for variable, total in zip(variables, sums):
             if _rule(variable, self._added) == "sum":
                 total += tf.cast(self._before[id(variable)], total.dtype)
-            variable.assign(tf.cast(total, variable.dtype))
+            compat_variables.assign_own(variable.value, total)
 
 
 class KeptState:
