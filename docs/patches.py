@@ -27,7 +27,8 @@ replaced temporarily, or on objects of tfdist's own, says so.
 - **Outside of any scope: nothing.** A replacement asks for the training step that is being \
 traced, or for the strategy of the model or the scope. Where there is none of tfdist's, it calls \
 the original with the same arguments. For each name, a test in `tests/compat/patches_test.py` \
-calls both with plain Keras and compares all bits.
+calls both with plain Keras and compares all bits, or looks for the original in its place where \
+the replacement is temporary.
 - **Versions.** A name that a release of Keras or TensorFlow has moved is an `ImportError` that \
 names it, when the first strategy is made.
 - **A callback of tfdist that is passed to the `fit` of a plain model** does its work there, too: \
@@ -69,7 +70,7 @@ def page():
     parts = [HEAD]
     for module in sorted({patch.module for patch in PATCHES}):
         parts.append(f"## compat/{module.rpartition('.')[2]}.py\n\n{reason(module)}\n")
-        rows = ["| name | replaced | acts | what it does then |", "|---|---|---|---|"]
+        rows = ["| name | replaced | acts when | what it does then |", "|---|---|---|---|"]
         for patch in sorted(PATCHES, key=lambda patch: patch.lasts is not None):
             if patch.module == module:
                 cells = (
