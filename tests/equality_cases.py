@@ -10,6 +10,7 @@ import contextlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tiers
 from keras import layers
 
@@ -166,6 +167,36 @@ class _SummedSquares(keras.losses.MeanSquaredError):
         super().__init__(reduction="sum")
 
 
+class _UnreducedSquares(keras.losses.MeanSquaredError):
+    def __init__(self):
+        super().__init__(reduction="none")
+
+
+def _averaged_by_hand(y_true, y_pred):
+    """A loss object's results, weighed and averaged by the user's own function."""
+    per_example = keras.losses.MeanAbsoluteError(reduction="none")(y_true, y_pred)
+    return tf.reduce_mean(per_example * (1.0 + y_true[:, 0] ** 2))
+
+
+class AverageLoss(keras.Model):
+    """A train step as TensorFlow's guide to custom loops computes its loss."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            per_example = tf.reduce_mean((self(x, training=True) - y) ** 2, axis=-1)
+            loss = tf.nn.compute_average_loss(per_example, global_batch_size=BATCH)
+            loss += tf.nn.scale_regularization_loss(tf.add_n(self.losses))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+def _average_loss():
+    model = _dense("l2")
+    return AverageLoss(model.inputs, model.outputs)
+
+
 def _with_weights():
     return np.linspace(0.1, 2.0, 81)
 
@@ -180,6 +211,9 @@ CASES = {
     "mask": _mask,
     "mask and mean_with_sample_weight": _mask_mean_with_sample_weight,
     "reduction sum": _case(lambda: keras.optimizers.SGD(0.002), loss=_SummedSquares),
+    "reduction none": _case(lambda: keras.optimizers.SGD(0.002), loss=_UnreducedSquares),
+    "loss object averaged by hand": _case(_sgd(), loss=_averaged_by_hand),
+    "tf.nn.compute_average_loss": _case(_sgd(), model=_average_loss, compile={"metrics": None}),
     "two heads, one masked": _two_heads,
     "scalar custom loss": _case(_sgd(), loss=lambda y, p: keras.ops.mean(keras.ops.square(y - p))),
     "regularization losses": _case(_sgd(), model=lambda: _dense("l2", activity="l1")),
@@ -203,6 +237,7 @@ EVALUATED = {
     "mask",
     "mask and mean_with_sample_weight",
     "reduction sum",
+    "reduction none",
     "two heads, one masked",
     "regularization losses",
     "steps_per_execution=4",

@@ -65,25 +65,28 @@ def test_what_depends_on_data():
     assert not graphs.depends_on_data(1.0)
 
 
-def test_what_adds_to_a_variable():
+def test_what_is_added_to_a_variable():
     variable, other = tf.Variable(2), tf.Variable(2)
 
     def function(x):
-        rows = tf.shape(x)[0]
-        values = [
-            variable + rows,
-            rows + tf.identity(variable),
-            variable - rows,
-            tf.cast(tf.cast(variable, "int64") + 1, "int32"),
-            rows - variable,
-            variable * 2 + rows,
-            other + rows,
-            rows,
-        ]
-        return [graphs.adds_to(value, variable) for value in values]
+        rows, one = tf.shape(x)[0], tf.constant(1)
+        sums = {
+            "alone": (tf.identity(variable), []),
+            "plus": (variable + rows, [rows]),
+            "behind": (rows + tf.identity(variable), [rows]),
+            "minus": (variable - rows, [rows]),
+            "twice": ((one + variable) - rows, [one, rows]),
+            "cast": (tf.cast(tf.cast(variable, "int32") + rows, "int64"), [rows]),
+        }
+        others = [rows - variable, variable * 2 + rows, other + rows, rows]
+        found = {name: graphs.added(value, variable) for name, (value, _) in sums.items()}
+        for name, (_, expected) in sums.items():
+            assert len(found[name]) == len(expected), name
+            assert all(a is b for a, b in zip(found[name], expected)), name
+        return [graphs.added(value, variable) for value in others]
 
-    assert traced(function, X) == [True] * 4 + [False] * 4
-    assert not graphs.adds_to(tf.constant(1), variable)
+    assert traced(function, X) == [None] * 4
+    assert graphs.added(tf.constant(1), variable) is None
 
 
 @pytest.mark.parametrize("inside", ["here", "in a function", "compiled by XLA"])
@@ -119,6 +122,23 @@ def test_a_derivation_computes_again(inside):
     assert float(function(10 * X)) == 2 * (3 * 70 + 1)
     assert [derivation.is_complete for derivation in found[:3]] == [True, False, False]
     assert list(found[0].leaves) == ["leaf"] and len(found[0].extras) == 1
+
+
+def test_constants():
+    weight = tf.Variable(2.0)
+
+    def function(x):
+        static = tf.ensure_shape(x, [5, 2])
+        values = [
+            tf.shape(static)[0],
+            tf.cast(tf.shape(static)[0], "float32") * 2.0,
+            3,
+            weight + 1.0,
+        ]
+        return [graphs.constant(value) for value in [*values, tf.shape(x)[0]]]
+
+    assert traced(function, X) == [5, 10.0, 3, None, None]
+    assert graphs.constant(tf.constant(1)) is None
 
 
 def test_what_stands_behind_a_position():

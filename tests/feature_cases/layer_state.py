@@ -15,7 +15,7 @@ def _of_replica():
     return BATCH // tf.distribute.get_strategy().num_replicas_in_sync
 
 
-class _Counts(layers.Layer):
+class Counts(layers.Layer):
     def build(self, shape):
         def state(name, **options):
             options = {"shape": (), "initializer": "zeros", "trainable": False, **options}
@@ -47,7 +47,7 @@ class _Counts(layers.Layer):
 
 @feature(quick=EACH_KIND)
 def layers_that_count_and_average():
-    model = keras.Sequential([keras.Input((6,)), _Counts(), layers.Dense(1)])
+    model = keras.Sequential([keras.Input((6,)), Counts(), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.05), "mse")
     fit(model)
     found = {v.name: v.numpy() for v in model.layers[0].weights}
@@ -58,7 +58,7 @@ def layers_that_count_and_average():
 @feature
 def layers_that_count_examples_of_static_batches():
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH, drop_remainder=True)
-    model = keras.Sequential([keras.Input((6,)), _Counts(), layers.Dense(1)])
+    model = keras.Sequential([keras.Input((6,)), Counts(), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.05), "mse")
     model.fit(data, verbose=0)
     return {v.name: v.numpy() for v in model.layers[0].weights}
@@ -66,7 +66,7 @@ def layers_that_count_examples_of_static_batches():
 
 @feature
 def layers_that_count_with_XLA():
-    model = keras.Sequential([keras.Input((6,)), _Counts(), layers.Dense(1)])
+    model = keras.Sequential([keras.Input((6,)), Counts(), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=True, steps_per_execution=2)
     fit(model)
     return {v.name: v.numpy() for v in model.layers[0].weights}

@@ -45,6 +45,9 @@ def groups_of(model, strategy):
     groups = {"model": model.variables}
     for name, optimizer in optimizers_of(model).items():
         groups[name] = optimizer.variables
+    states = training_state.states_of(model)
+    if states:
+        groups["states"] = states
     groups["metrics"] = [v for metric in model.metrics for v in metric.variables]
     state = training_state.global_seed_state()
     if state is not None:

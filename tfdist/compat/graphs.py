@@ -9,6 +9,7 @@ layer adds to a counter depends on the examples, is written in the graph and now
 Limits: outside of a graph (`run_eagerly=True`) nothing is known.
 """
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
@@ -114,18 +115,28 @@ def _is_stateful(name):
     return definition is None or definition.is_stateful
 
 
-def adds_to(tensor, variable):
-    """Whether `tensor` is the value of a distributed variable plus something."""
+def added(tensor, variable):
+    """What `tensor` is more than the value of a distributed variable.
+
+    Returns:
+        A list of tensors, all that is added or taken away; None if it is no such sum.
+    """
     if not in_graph(tensor):
-        return False
+        return None
     operation = tensor.op
     if operation.type in ("Identity", "Cast"):
-        return adds_to(operation.inputs[0], variable)
+        return added(operation.inputs[0], variable)
     if operation.type == _READ:
-        return read_handle(operation) in handles_of(variable)
-    if operation.type in ("AddV2", "Add"):
-        return any(adds_to(part, variable) for part in operation.inputs)
-    return operation.type == "Sub" and adds_to(operation.inputs[0], variable)
+        return [] if read_handle(operation) in handles_of(variable) else None
+    if operation.type not in ("AddV2", "Add", "Sub"):
+        return None
+    first, second = operation.inputs
+    pairs = [(first, second)] if operation.type == "Sub" else [(first, second), (second, first)]
+    for part, other in pairs:
+        more = added(part, variable)
+        if more is not None:
+            return [*more, other]
+    return None
 
 
 class Derivation:
@@ -203,6 +214,18 @@ class Derivation:
             return made[id(operation)].outputs[tensor.value_index]
 
         return value_of(self._tensor)
+
+
+def constant(tensor):
+    """The NumPy value of a tensor that was computed from constants alone; else None."""
+    if not in_graph(tensor):
+        return None if isinstance(tensor, tf.Tensor) else np.asarray(tensor)
+    derivation = Derivation(tensor, leaf=lambda tensor: None, kept=lambda operation: False)
+    if not derivation.is_complete:
+        return None
+    with tf.init_scope():
+        compute = tf.function(lambda: derivation.compute({}, []), autograph=False)
+        return compute.get_concrete_function()().numpy()
 
 
 def _copy(operation, inputs, graph):

@@ -45,6 +45,13 @@ def averaged_variables(optimizer):
     return list(optimizer._model_variables_moving_average) if optimizer.use_ema else []
 
 
+def states_of(model):
+    """The states of a model's stateful RNNs, which Keras does not count as its variables."""
+    layers = [one for one in model._flatten_layers() if isinstance(one, keras.layers.RNN)]
+    states = [v for layer in layers for v in keras.tree.flatten(layer.states) if v is not None]
+    return list({id(v): v for v in states}.values())
+
+
 def is_single_device(strategy):
     """Whether `strategy` is the one that is in force where no strategy was chosen."""
     return type(strategy).__name__ == "_DefaultDistributionStrategy"

@@ -137,9 +137,14 @@ def is_alike(value):
     return not graphs.depends_on_data(value)
 
 
-def is_sum_with(value, variable):
-    """Whether `value`, a tensor of a graph, is the value of `variable` plus something."""
-    return graphs.adds_to(value, variable.value)
+def constant(value):
+    """The NumPy value of what is a constant; else None."""
+    return graphs.constant(value)
+
+
+def added_to(variable, value):
+    """What `value`, a tensor of a graph, adds to `variable`: a list; None if it is no sum."""
+    return graphs.added(value, variable.value)
 
 
 def first_time(variable, what):

@@ -11,6 +11,7 @@ from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
 from tfdist.data.split import is_dealt_out, split_global_batches
 from tfdist.strategies import keras_functions, one_order
+from tfdist.strategies.variables import layer_variables
 from tfdist.sync.after_update import AfterUpdate
 from tfdist.sync.communicator import ReplicaCommunicator
 from tfdist.sync.loss_idioms import LossIdioms
@@ -176,7 +177,7 @@ class KerasStrategy:
             self.replica_id(),
             examples,
             global_examples,
-            model.non_trainable_variables,
+            layer_variables(model),
             idioms,
             chain,
         )

@@ -14,7 +14,7 @@ from tfdist.compat import strategy as engine
 from tfdist.compat import training_state
 from tfdist.compat.variables import global_copy, is_own
 from tfdist.strategies.metric_sums import assign_sums
-from tfdist.strategies.variables import model_variables
+from tfdist.strategies.variables import layer_variables, model_variables
 from tfdist.sync.algorithm import assign_weighted_mean, new_variable
 from tfdist.sync.algorithm_step import LocalStep, Parts, SynchronousStep
 from tfdist.sync.communicator import Traffic
@@ -66,7 +66,7 @@ class GradientSync:
                 state,
                 model.optimizer,
                 constrained(model.trainable_variables),
-                KeptState(model.non_trainable_variables),
+                KeptState(layer_variables(model)),
             )
 
     def state_variables(self):

@@ -5,15 +5,25 @@ import zlib
 import tensorflow as tf
 
 from tfdist.compat import strategy as engine
+from tfdist.compat import training_state
 from tfdist.sync import ring_ops
 
 _MESSAGE_BYTES = 64 * 2**20
 
 
+def layer_variables(model):
+    """The Keras variables that layers of a model may assign."""
+    known = list(model.non_trainable_variables)
+    ids = {id(v) for v in known}
+    return [*known, *(v for v in training_state.states_of(model) if id(v) not in ids)]
+
+
 def model_variables(model):
-    """The Keras variables of a model and its optimizer."""
+    """The Keras variables of a model, its layers' states and its optimizer."""
     optimizer = getattr(model, "optimizer", None)
-    return [*model.variables, *(optimizer.variables if optimizer is not None else ())]
+    of_optimizer = optimizer.variables if optimizer is not None else ()
+    every = [*model.variables, *training_state.states_of(model), *of_optimizer]
+    return list({id(v): v for v in every}.values())
 
 
 def all_variables(model):

@@ -45,25 +45,35 @@ class LayerState:
         self._before = {
             id(v): tf.convert_to_tensor(v.value) for v in variables if _may_be_summed(v)
         }
+        # A stateful RNN's batch is a constant: so is what counts the examples behind it.
+        own = [v.shape for v in variables if compat_variables.is_own(v)]
+        self._rows = {shape[0] for shape in own if len(shape)}
 
     def note_assignment(self, variable, value):
         """A layer assigns `value` to `variable` (a Keras variable)."""
         if _is_apart(variable):
             return
         if _counts(variable) and id(variable) not in self._added | self._added_alike:
-            if compat_variables.is_sum_with(value, variable):
-                self.note_addition(variable, value)
+            added = compat_variables.added_to(variable, value)
+            if added is not None:
+                for amount in added:
+                    self.note_addition(variable, amount)
             elif not compat_variables.is_alike(value) and not tf.executing_eagerly():
                 _warn_of_integer(variable)
         self._assigned[id(variable)] = variable
 
     def note_addition(self, variable, amount):
         """A layer adds `amount` to `variable`; its assignment follows."""
-        alike = compat_variables.is_alike(amount)
+        alike = compat_variables.is_alike(amount) and not self._is_batch(amount)
         if _counts(variable):
             (self._added_alike if alike else self._added).add(id(variable))
         elif not alike and variable.aggregation == "none" and not _is_apart(variable):
             _warn_of_addition(variable)
+
+    def _is_batch(self, amount):
+        """Whether a constant is the size of a replica's batch, where that is a constant."""
+        value = compat_variables.constant(amount) if self._rows else None
+        return value is not None and value.ndim == 0 and abs(value) in self._rows
 
     def assigned_ids(self):
         """The ids of the variables that were assigned."""
@@ -126,9 +136,10 @@ class KeptState:
     """
 
     def __init__(self, variables):
-        self.variables = [v for v in variables if not _is_apart(v)]
-        self.averaged = [v.value for v in self.variables if _rule(v, ()) == "mean"]
-        self._counters = [v for v in self.variables if _may_be_summed(v)]
+        self.variables = list(variables)
+        common = [v for v in variables if not _is_apart(v)]
+        self.averaged = [v.value for v in common if _rule(v, ()) == "mean"]
+        self._counters = [v for v in common if _may_be_summed(v)]
         self._before = [new_variable(v.numpy()) for v in self._counters]
         self._examples = new_variable(tf.zeros([], tf.float64))
         self._sums = set()  # known where a step is traced
