@@ -33,10 +33,6 @@ FLOORS = {
     "evaluation": 5,
     "tuning": 6,
 }
-EXCEPTIONS = {
-    # (module, what it imports): why. Only inside of a function.
-    ("compat/trainer.py", "strategies"): "Keras' fit asks tfdist's checks in front of any work",
-}
 OUTSIDE = ("cluster", "cli")
 
 
@@ -90,9 +86,6 @@ def test_a_room_imports_only_from_below(path):
         if parts[0] != "tfdist" or len(parts) == 1:
             continue
         other = parts[1]
-        if (name_of(path), other) in EXCEPTIONS:
-            assert not at_module_level, f"{name_of(path)} imports {name} at module level"
-            continue
         assert other not in OUTSIDE, f"{name_of(path)} imports {name}"
         assert other in FLOORS, f"{name_of(path)} imports {name}: which floor is that?"
         if other != room:

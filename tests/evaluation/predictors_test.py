@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfdist.evaluation.predictors import in_batches, predictor_of
+from tfdist.evaluation.predictors import predictor_of
 from tfdist.evaluation.temperature import TemperatureScaling
 
 X = np.random.default_rng(0).normal(size=(11, 4)).astype("float32")
@@ -43,12 +43,6 @@ def test_a_callable_is_called_batch_by_batch():
     assert sizes == [4, 4, 3]
     layer = keras.layers.Softmax()
     np.testing.assert_allclose(predictor_of(layer).predict(X, 4), layer(X), rtol=1e-6)
-
-
-def test_nested_inputs_in_batches():
-    x = {"a": X, "b": [X[:, 0], X[:, 1]]}
-    found = in_batches(lambda batch: batch["a"][:, 0] + batch["b"][1], x, 3)
-    np.testing.assert_array_equal(found, X[:, 0] + X[:, 1])
 
 
 def test_columns_that_serve_the_slices_are_kept_from_the_model():

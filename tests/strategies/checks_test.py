@@ -297,6 +297,29 @@ def test_one_callback_need_not_be_in_a_list(not_the_chief, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class Orbax(keras.callbacks.OrbaxCheckpoint):
+    """Without the package that it writes by: what it is told is what matters here."""
+
+    def __init__(self):
+        keras.callbacks.Callback.__init__(self)
+        self.saved = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.saved.append(epoch)
+
+    on_train_batch_end = on_train_end = lambda self, *args, **kwargs: None
+
+
+@pytest.mark.parametrize("is_chief", [True, False])
+def test_a_checkpoint_of_orbax_is_the_chiefs_alone(is_chief, monkeypatch):
+    monkeypatch.setattr(tfdist.MirroredStrategy, "is_chief", property(lambda self: is_chief))
+    with two_cpus().scope():
+        mine = model()
+    orbax = Orbax()
+    mine.fit(X, Y, epochs=2, callbacks=[orbax], verbose=0)
+    assert orbax.saved == ([0, 1] if is_chief else [])
+
+
 def test_the_chief_writes_and_shows_progress(tmp_path, capsys):
     with two_cpus().scope():
         mine = model()

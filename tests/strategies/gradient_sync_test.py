@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import plain_replicas
 import pytest
+import tensorflow as tf
 from gradient_sync_features import BATCH, FEATURES, Training, X, Y, adam
 from upstream import two_cpus
 
@@ -129,6 +130,91 @@ def test_weights_that_a_callback_sets_at_the_end_of_an_epoch_are_trained_on():
     replicas.average_into(average)
     model, _ = fit(training, [SetWeights(weights), LocalSGD(10)], epochs=2)
     assert_close(model.get_weights(), average.get_weights())
+
+
+def next_floats(weights):
+    return [np.nextafter(w, np.inf, dtype=w.dtype) for w in weights]
+
+
+def by_assign(model):
+    for variable, value in zip(model.weights, next_floats(model.get_weights())):
+        variable.assign(value)
+
+
+def by_tf_variable(model):
+    for variable, value in zip(model.weights, next_floats(model.get_weights())):
+        variable.value.assign(value)
+
+
+def by_checkpoint(model, directory="ram://next_floats"):
+    other = keras.models.clone_model(model)
+    other.set_weights(next_floats(model.get_weights()))
+    path = tf.train.Checkpoint(model=other).write(directory)
+    tf.train.Checkpoint(model=model).read(path).assert_consumed()
+
+
+WAYS = {
+    "assign": by_assign,
+    "set_weights": lambda model: model.set_weights(next_floats(model.get_weights())),
+    "set_weights, the same bits": lambda model: model.set_weights(model.get_weights()),
+    "tf.Variable": by_tf_variable,
+    "tf.train.Checkpoint": by_checkpoint,
+}
+
+
+class Assigning(keras.callbacks.Callback):
+    """Assigns the model in one of the ways at the end of the first epoch."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.way(self.model)
+
+
+@pytest.fixture(scope="module")
+def from_the_average():
+    """A training, and the average after two epochs: of replicas that go on from the average."""
+    keras.config.set_dtype_policy("float32")
+    training = FEATURES["momentum and a short last batch"]()
+    training.optimizer = lambda: keras.optimizers.SGD(0.05)
+    found = []
+    for assigned in (True, False):
+        replicas = plain_replicas.PlainReplicas(training.make, plain_replicas.LocalSgd(10))
+        average = training.make()
+        for _ in range(2):
+            for batch in training.batches():
+                replicas.step(batch)
+            replicas.average_into(average)
+            if assigned:
+                replicas.assign("trainable", average.get_weights())
+        found.append(average.get_weights())
+    going_on, apart = found
+    assert max(np.max(np.abs(a - b)) for a, b in zip(going_on, apart)) > 1e-3
+    return training, going_on
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_the_smallest_change_that_a_callback_assigns_is_trained_on(way, from_the_average):
+    training, expected = from_the_average
+    model, _ = fit(training, [Assigning(way), LocalSGD(10)], epochs=2)
+    assert_close(model.get_weights(), expected)
+
+
+def test_swapping_and_looking_changes_no_bit():
+    def bits(*callbacks, **options):
+        training = FEATURES["ema"]()
+        training.optimizer = adam(use_ema=True, ema_momentum=0.8)
+        model, _ = fit(training, [*callbacks, LocalSGD(3)], epochs=3, **options)
+        return [v.numpy().tobytes() for v in [*model.variables, *model.optimizer.variables]]
+
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    again = keras.callbacks.SwapEMAWeights()
+    plain = bits()
+    assert bits(swap, Looking()) == plain
+    assert bits(again, Looking(), validation_data=(X, Y)) == plain
 
 
 def test_swapping_in_the_moving_averages_for_validation():

@@ -1,13 +1,19 @@
 """Models are written by the chief alone.
 
-Needs: `Model.save`, `.save_weights`, `.export`, `keras.saving.save_model` and
-`keras.models.save_model` (public, replaced).
+Needs: `Model.save`, `.save_weights`, `.export`, `keras.saving.save_model`, `.save_weights` and
+`keras.models.save_model` (public, replaced); `saving_lib.save_model`, `.save_weights_only` and
+`legacy_h5_format.save_model_to_hdf5`, which all of those but `export` write through.
 Why: all workers run the same script, `model.save(path)` included, and several
 writers of one path corrupt it. On a worker that is not the chief these do
-nothing; `tfdist.barrier` waits for the chief.
+nothing; `tfdist.barrier` waits for the chief. A program that has bound a public name before
+the first strategy (`from keras.saving import save_model`) keeps Keras' own function; that
+looks its writers up in their modules. The public names are replaced as well because with
+`overwrite=False` Keras asks on the terminal before it comes to the writers.
 """
 
 import keras
+from keras.src.legacy.saving import legacy_h5_format
+from keras.src.saving import saving_lib
 
 from tfdist.compat.install import replace
 from tfdist.compat.trainer import strategy_of
@@ -20,6 +26,10 @@ def install():
         replace(keras.Model, method, _on_the_chief, *_ELSEWHERE)
     for module in (keras.saving, keras.models):
         replace(module, "save_model", _on_the_chief, *_ELSEWHERE)
+    replace(keras.saving, "save_weights", _on_the_chief, *_ELSEWHERE)
+    for writer in ("save_model", "save_weights_only"):
+        replace(saving_lib, writer, _on_the_chief, *_ELSEWHERE)
+    replace(legacy_h5_format, "save_model_to_hdf5", _on_the_chief, *_ELSEWHERE)
 
 
 def _on_the_chief(original):

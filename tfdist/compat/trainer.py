@@ -26,7 +26,15 @@ from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochItera
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.trainer import model_supports_jit
 
-from tfdist.compat import array_order, datasets, epoch_iterator, gpu_dtypes, inputs, py_dataset
+from tfdist.compat import (
+    array_order,
+    datasets,
+    epoch_iterator,
+    gpu_dtypes,
+    hooks,
+    inputs,
+    py_dataset,
+)
 from tfdist.compat.install import replace
 
 _NOT_DENSE = (tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec)
@@ -162,11 +170,10 @@ def _checked(method, original):
 
     @functools.wraps(original)
     def checked(self, *args, **kwargs):
-        from tfdist.strategies import checks
-
         bound = signature.bind(self, *args, **kwargs)
         try:
-            with checks.around(method, self, bound.arguments), _calling(self, method):
+            around = hooks.registered().around(method, self, bound.arguments)
+            with around, _calling(self, method):
                 return original(*bound.args, **bound.kwargs)
         except tf.errors.OpError as error:
             strategy = strategy_of(self)
@@ -189,8 +196,6 @@ def _check_data(original):
             with distribute_strategy.distributing_for_keras():
                 original(self, distribute_strategy, *args, **kwargs)
             order(self.data_adapter)
-        from tfdist.strategies import checks
-
         if hasattr(self._distributed_dataset, "of_length"):
             self._distributed_dataset = self._distributed_dataset.of_length(self.steps_per_epoch)
         if isinstance(self.data_adapter, ArrayDataAdapter):
@@ -201,7 +206,7 @@ def _check_data(original):
         except AttributeError:  # of a dataset that the user has distributed
             batch_size = None
         batch_size = batch_size or datasets.batch_size(kwargs.get("x"))
-        checks.before_epochs(distribute_strategy, self._num_batches, batch_size)
+        hooks.registered().before_epochs(distribute_strategy, self._num_batches, batch_size)
 
     return __init__
 
@@ -289,9 +294,7 @@ def _first_batch(strategy, epoch_iterator):
         try:
             batch = next(batches)
         except StopIteration:
-            from tfdist.strategies import checks
-
-            raise checks.empty_dataset() from None
+            raise hooks.registered().empty_dataset() from None
         batch = tf.nest.map_structure(
             lambda value: strategy.experimental_local_results(value)[0], batch
         )

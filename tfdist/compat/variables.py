@@ -113,6 +113,25 @@ def _mark_own(variable):
         vars(variable._value)["_tfdist_own"] = True
 
 
+def was_assigned(value):
+    """Whether Keras' `assign` was called on `value`, a distributed variable, outside of steps.
+
+    Since `forget_assigned(value)`, and eagerly; what was assigned may equal what was there.
+    """
+    return vars(value).get("_tfdist_assigned", False)
+
+
+def forget_assigned(value):
+    """Makes `was_assigned(value)` False until the next assignment."""
+    vars(value)["_tfdist_assigned"] = False
+
+
+def swap_assigned(value, other):
+    """Two distributed variables have exchanged their values: what is noted goes with them."""
+    notes = was_assigned(value), was_assigned(other)
+    vars(other)["_tfdist_assigned"], vars(value)["_tfdist_assigned"] = notes
+
+
 def _note_none(original):
     def add_weight(self, *args, **kwargs):
         variable = original(self, *args, **kwargs)
@@ -194,13 +213,15 @@ def _note_addition(original):
 
 def _note_assignment(original):
     def _direct_assign(self, value):
+        step = active_step.current()
+        if step is None and not tf.inside_function() and _is_under_a_strategy(self):
+            vars(self._value)["_tfdist_assigned"] = True
         if tf.distribute.in_cross_replica_context():
             original(self, value)
             copy = global_copy(self)
             if copy is not None:  # reset_state, set_weights
                 copy.assign(tf.cast(value, copy.dtype))
             return
-        step = active_step.current()
         noted = step is not None and not applying()
         if noted and step.weighs_examples:
             assign_own(self.value, value)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from tfdist.evaluation.predictors import in_batches, only_output
-from tfdist.evaluation.saved_model import named_inputs
+from tfdist.evaluation.calling import in_batches, named_inputs, only_output
 
 
 class LiteRTPredictor:

@@ -4,9 +4,11 @@ import os
 import pathlib
 
 import keras
-import numpy as np
+import tensorflow as tf
 
-from tfdist.evaluation.data import to_numpy
+from tfdist.evaluation.calling import in_batches, only_output
+from tfdist.evaluation.litert import LiteRTPredictor
+from tfdist.evaluation.saved_model import SavedModelPredictor
 
 
 def predictor_of(model):
@@ -31,8 +33,6 @@ def predictor_of(model):
     if isinstance(model, keras.Model):
         return KerasPredictor(model)
     if hasattr(model, "signatures"):
-        from tfdist.evaluation.saved_model import SavedModelPredictor
-
         return SavedModelPredictor(model)
     if callable(model):
         return CallablePredictor(model)
@@ -47,14 +47,8 @@ def _of_path(path):
         _register()
         return KerasPredictor(keras.saving.load_model(path), path.name)
     if path.suffix == ".tflite" and path.is_file():
-        from tfdist.evaluation.litert import LiteRTPredictor
-
         return LiteRTPredictor(path)
     if (path / "saved_model.pb").is_file():
-        import tensorflow as tf
-
-        from tfdist.evaluation.saved_model import SavedModelPredictor
-
         return SavedModelPredictor(tf.saved_model.load(str(path)), path.name)
     raise ValueError(
         f"Found no model at {str(path)!r}; expected a `.keras` file, a `.tflite` file or the "
@@ -66,43 +60,6 @@ def _register():
     """Makes tfdist's own layers and metrics known to Keras, which loads no others."""
     import tfdist.evaluation.temperature
     import tfdist.metrics  # noqa: F401
-
-
-def in_batches(function, x, batch_size):
-    """Calls `function` with a batch after the other.
-
-    Args:
-        function: from a batch of inputs to an array of scores.
-        x: an array, or a dict or list of arrays.
-        batch_size: int, the examples of a batch; the last may have fewer.
-
-    Returns:
-        The scores of all examples.
-    """
-    parts = []
-    for start in range(0, len(keras.tree.flatten(x)[0]), batch_size):
-        batch = keras.tree.map_structure(
-            lambda array: array[start : start + batch_size],  # noqa: B023
-            x,
-        )
-        parts.append(function(batch))
-    return np.concatenate(parts)
-
-
-def only_output(outputs, who):
-    """The one array of a model's outputs.
-
-    Raises:
-        ValueError: there are several.
-    """
-    flat = keras.tree.flatten(outputs)
-    if len(flat) != 1:
-        names = f" ({', '.join(outputs)})" if isinstance(outputs, dict) else ""
-        raise ValueError(
-            f"{who} has {len(flat)} outputs{names}; expected one. Evaluate one at a time: "
-            "`keras.Model(model.inputs, model.outputs[0])`, or a function that returns one."
-        )
-    return to_numpy(flat[0])
 
 
 class KerasPredictor:
@@ -154,6 +111,4 @@ class CallablePredictor:
 def _strings_as_tensors(array):
     if array.dtype.kind not in "OUS":
         return array
-    import tensorflow as tf
-
     return tf.constant(array)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfdist.evaluation.predictors import in_batches, only_output
+from tfdist.evaluation.calling import in_batches, named_inputs, only_output
 
 SIGNATURE = "serving_default"
 
@@ -44,28 +44,3 @@ class SavedModelPredictor:
             return only_output(self._function(**tensors), f"The SavedModel {self.name!r}")
 
         return in_batches(call, x, batch_size)
-
-
-def named_inputs(batch, names, who):
-    """Gives each input of a model its name.
-
-    Args:
-        batch: an array for a model of one input, or a dict of arrays by name.
-        names: the names of the model's inputs.
-        who: str, the model, for the error.
-
-    Returns:
-        A dict of arrays by name.
-
-    Raises:
-        ValueError: the names are others.
-    """
-    names = list(names)
-    if not isinstance(batch, (dict, list, tuple)) and len(names) == 1:
-        return {names[0]: batch}
-    if isinstance(batch, (list, tuple)) and len(batch) == len(names) == 1:
-        return {names[0]: batch[0]}
-    if isinstance(batch, dict) and set(batch) >= set(names):
-        return {name: batch[name] for name in names}  # a column more serves the slices
-    got = f"a dict of {sorted(batch)}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
-    raise ValueError(f"{who} takes a dict of the inputs {names}; received {got}.")

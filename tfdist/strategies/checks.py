@@ -19,6 +19,8 @@ from tfdist.strategies import stateful
 
 _DATA = ("x", "y", "sample_weight", "validation_data")
 _OF_EPOCHS = ("number of batches", "batch size", "random seed")
+# Callbacks that write files without the functions that `compat/saving.py` replaces.
+_WRITERS = (keras.callbacks.TensorBoard, keras.callbacks.OrbaxCheckpoint)
 
 
 @contextlib.contextmanager
@@ -239,7 +241,7 @@ def _without_writers(callbacks):
         callbacks = [callbacks]
     kept = []
     for callback in callbacks:
-        if isinstance(callback, keras.callbacks.TensorBoard):
+        if isinstance(callback, _WRITERS):
             continue
         if isinstance(callback, keras.callbacks.CSVLogger):
             callback = copy.copy(callback)

@@ -4,7 +4,9 @@
 average model where people look at it: from the end of an epoch's steps (validation,
 callbacks' `on_epoch_end`, the end of `fit`) to the next epoch's first step, where each
 replica gets its own variables back. So looking never changes training. A variable that
-a callback assigns meanwhile has its new value on all replicas.
+a callback assigns meanwhile has its new value on all replicas: by Keras' `assign` (and
+`set_weights`, `load_weights`) whatever the value is, and by any other way (the `tf.Variable`
+itself, `tf.train.Checkpoint`) if a bit of it is another.
 """
 
 import numpy as np
@@ -12,7 +14,7 @@ import tensorflow as tf
 
 from tfdist.compat import strategy as engine
 from tfdist.compat import training_state
-from tfdist.compat.variables import global_copy, is_own
+from tfdist.compat.variables import forget_assigned, global_copy, is_own, was_assigned
 from tfdist.strategies.metric_sums import assign_sums
 from tfdist.strategies.variables import layer_variables, model_variables
 from tfdist.sync.algorithm import assign_weighted_mean, new_variable
@@ -217,16 +219,17 @@ class GradientSync:
 
         self._on_replicas(average, name=("average", agrees))
         self._shown = self._first_values()
+        for variable in self._averaged():
+            forget_assigned(variable)
 
     def _first_values(self):
         return [engine.local_components(v)[0].numpy() for v in self._averaged()]
 
     def _keep_assigned(self):
         """A variable that a callback has assigned, while the average was shown, stays so."""
-        for place, (now, shown) in enumerate(zip(self._first_values(), self._shown)):
-            # Keras' `SwapEMAWeights` brings all back but for rounding.
-            rounding = 1e-5 * np.max(np.abs(shown), initial=0.0)
-            if not np.allclose(now, shown, rtol=0, atol=rounding, equal_nan=True):
+        values = zip(self._averaged(), self._first_values(), self._shown)
+        for place, (variable, now, shown) in enumerate(values):
+            if was_assigned(variable) or now.tobytes() != shown.tobytes():
                 self._own[place] = [now] * len(self._own[place])
 
     def _show_own(self):
