@@ -15,7 +15,7 @@ from tfdist.compat import training_state
 from tfdist.compat.variables import global_copy, is_own
 from tfdist.strategies.metric_sums import assign_sums
 from tfdist.strategies.variables import model_variables
-from tfdist.sync.algorithm import assign_weighted_mean, new_variable
+from tfdist.sync.algorithm import assign_weighted_mean, new_variable, variables_of
 from tfdist.sync.algorithm_step import LocalStep, Parts, SynchronousStep
 from tfdist.sync.communicator import Traffic
 from tfdist.sync.layer_state import KeptState
@@ -70,8 +70,7 @@ class GradientSync:
 
     def state_variables(self):
         """The distributed variables that a checkpoint must hold besides the model's."""
-        state = [v for _, kept in sorted(self._parts.state.items()) for v in kept]
-        return [*state, *self._parts.kept.own]
+        return [*variables_of(self._parts.state), *self._parts.kept.own]
 
     @property
     def replicas_differ(self):
