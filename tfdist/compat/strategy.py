@@ -35,6 +35,16 @@ _local_group_keys = itertools.count(1_000_000, 1000)
 _group_keys_of_all_workers = itertools.count(0, 1000)
 
 
+def is_tfdist(strategy):
+    """Whether `strategy`, any object, is one of tfdist's, that train by tfdist's steps."""
+    return getattr(strategy, "is_tfdist", False)
+
+
+def is_asynchronous(strategy):
+    """Whether `strategy`, any object, is one of tfdist's whose replicas step by themselves."""
+    return is_tfdist(strategy) and strategy.is_asynchronous
+
+
 def number_collectives_apart(strategy, all_workers=False):
     """Gives `strategy`, whose constructor has yet to run, collective keys of its own."""
     keys = _group_keys_of_all_workers if all_workers else _local_group_keys

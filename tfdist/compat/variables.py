@@ -23,6 +23,7 @@ from keras.src.backend.tensorflow.core import Variable
 from tfdist.compat import active_step, graphs
 from tfdist.compat.install import replace
 from tfdist.compat.optimizer import applying
+from tfdist.compat.strategy import is_tfdist
 
 
 def install():
@@ -174,9 +175,9 @@ def _note_assignment(original):
 def _each_replica_its_own(original):
     def _map_aggregation(self, aggregation):
         strategy = tf.distribute.get_strategy()
-        if not getattr(strategy, "is_tfdist", False) or self.synchronization == "on_read":
+        if not is_tfdist(strategy) or self.synchronization == "on_read":
             return original(self, aggregation)
-        if aggregation == "only_first_replica" or not getattr(strategy, "is_asynchronous", False):
+        if aggregation == "only_first_replica" or not strategy.is_asynchronous:
             aggregation = "none"
         return original(self, aggregation)
 
