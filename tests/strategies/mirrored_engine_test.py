@@ -1,5 +1,6 @@
 """What every strategy adds: custom loops, data, reductions and metrics, on two CPUs."""
 
+import contextlib
 import inspect
 
 import devices
@@ -11,6 +12,7 @@ from upstream import two_cpus
 
 import tfdist
 from tfdist.data.split import GlobalBatch
+from tfdist.strategies.place import Mesh, Place
 
 X = np.random.default_rng(1).normal(size=(16, 3)) * np.linspace(0.1, 4, 16)[:, None]
 Y = np.random.default_rng(2).normal(size=(16, 2))
@@ -245,3 +247,77 @@ def test_the_metrics_of_a_model_can_be_read_after_fit():
     np.testing.assert_allclose(results["mae"], error.mean(), rtol=1e-5)
     np.testing.assert_allclose(results["loss"], (error**2).mean(), rtol=1e-5)
     np.testing.assert_allclose(history["loss"], [results["loss"]], rtol=1e-6)
+
+
+# -- a mesh of more than data -----------------------------------------------------------
+
+
+class OfOneReplica(tfdist.MirroredStrategy):
+    """One of two processes that hold the parts of one replica (here: each all of it)."""
+
+    def __init__(self, rank):
+        self._rank = rank
+        super().__init__(devices.PAIR[:1])
+
+    def _find_place(self):
+        self.num_workers, self.worker_index = 2, self._rank
+        return Place(Mesh(model=2), self._rank, num_local_replicas=1)
+
+
+def trained(strategy):
+    """The history, the evaluation and the weights of a small model with masks of dropout."""
+    keras.utils.set_random_seed(3)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        model = keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dropout(0.3, seed=5), keras.layers.Dense(2)]
+        )
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse", metrics=["mae"])
+    history = model.fit(X, Y, batch_size=5, epochs=2, shuffle=False, verbose=0)
+    scores = model.evaluate(X, Y, batch_size=5, verbose=0)
+    predictions = model.predict(X, batch_size=5, verbose=0)
+    return history.history, scores, predictions, model.get_weights()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_two_processes_with_one_replica_train_as_one_process(rank):
+    strategy = OfOneReplica(rank)
+    assert (strategy.num_local_replicas, strategy.num_replicas_in_sync) == (1, 1)
+    history, scores, predictions, weights = trained(strategy)
+    expected, expected_scores, expected_predictions, expected_weights = trained(None)
+    assert min(expected["loss"]) > 0 and min(expected["mae"]) > 0
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-6)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-6)
+    np.testing.assert_allclose(predictions, expected_predictions, rtol=1e-6, atol=1e-7)
+    for a, b in zip(weights, expected_weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_workers_of_one_replica_read_the_same_rows():
+    dataset = tf.data.Dataset.range(7).batch(3)
+    both = [
+        [batch.numpy().tolist() for batch in strategy.experimental_distribute_dataset(dataset)]
+        for strategy in (OfOneReplica(0), OfOneReplica(1))
+    ]
+    assert both == [[[0, 1, 2], [3, 4, 5], [6]]] * 2
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_rows_and_random_numbers_follow_the_axis_of_data(rank):
+    class Quarter(tfdist.MirroredStrategy):
+        def _find_place(self):
+            self.num_workers, self.worker_index = 4, rank
+            return Place(Mesh(data=2, model=2), rank, num_local_replicas=2)
+
+    strategy = Quarter(devices.PAIR)
+    first = 2 * (rank // 2)
+    assert (strategy.num_local_replicas, strategy.num_replicas_in_sync) == (2, 4)
+    (batch,) = strategy.experimental_distribute_dataset(tf.data.Dataset.range(8).batch(8))
+    rows = [part.numpy().tolist() for part in strategy.experimental_local_results(batch)]
+    assert rows == [[2 * first, 2 * first + 1], [2 * first + 2, 2 * first + 3]]
+    # TensorFlow of this one process counts its devices from 0, that of the fourth from 6.
+    ids = strategy.run_on_replicas(lambda: strategy.replica_id() + 2 * rank)
+    assert [int(i) for i in strategy.experimental_local_results(ids)] == [first, first + 1]
+    # Sums would be those of all four workers.
+    with pytest.raises(NotImplementedError, match=r"Mesh\(data=2, stage=1, model=2\)"):
+        strategy.run(lambda: tf.constant(0))

@@ -251,7 +251,7 @@ class GradientSync:
         return self._strategy.communicator(self._traffic and Traffic(*self._traffic), self._order)
 
     def _sum_metrics(self):
-        if self._strategy.num_workers == 1:
+        if self._strategy.place.mesh.data == 1:
             return  # reading a metric sums over the replicas of one worker
         variables = [v for metric in self._model.metrics for v in metric.variables]
         variables = [v for v in variables if global_copy(v) is not None]
