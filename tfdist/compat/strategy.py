@@ -88,7 +88,7 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
         if sum_over_workers is not None:
             sums = sum_over_workers(tf.nest.flatten(value))
             if reduce_op == tf.distribute.ReduceOp.MEAN:
-                sums = [total / strategy.num_replicas_in_sync for total in sums]
+                sums = [total / worker_count(strategy) for total in sums]
             return tf.nest.pack_sequence_as(value, sums)
         if own_collectives:  # the user's `cross_device_ops`, or CPU and GPU mixed
             return distribute_lib.StrategyExtendedV2._replica_ctx_all_reduce(

@@ -3,8 +3,9 @@
 Callbacks, checkpoints, the tuner and the patches of Keras ask a strategy by these names, and
 look for no others. Defaults are right for one process: `mirrored_engine` says what is otherwise
 where replicas step together, `parameter_server` where they do not, and `single` stands for no
-strategy at all. `tfdist.TPUStrategy`, and what `tfdist` hands on from `tf.distribute`, are not
-among them: there Keras trains by its own steps.
+strategy at all. What is asked of replicas that step together alone (`communicator`,
+`replica_id`, `run_on_replicas`) stands in `mirrored_engine`. `tfdist.TPUStrategy`, and what
+`tfdist` hands on from `tf.distribute`, are not among them: there Keras trains by its own steps.
 """
 
 import contextlib
