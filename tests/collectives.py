@@ -52,6 +52,38 @@ def group_sums(replica, groups):
     return [sum(np.asarray(v, "float64") for v in value).astype(value[0].dtype) for value in each]
 
 
+def extreme_values(replica, num_replicas):
+    """Values with signs, infinities and NaN, which a sum of them would not hold."""
+    rng = np.random.default_rng(100 + replica)
+    lists = []
+    for dtype in DTYPES.values():
+        whole = np.asarray(rng.integers(-100, 100, (7,)))
+        array = (np.abs(whole) if dtype == np.uint8 else whole).astype(dtype)
+        if dtype.kind not in "iu":
+            array[0] = np.nan if replica == num_replicas - 1 else array[0]
+            array[1] = np.nan if replica == 0 else array[1]
+            array[2] = -np.inf if replica == 0 else array[2]
+            array[3] = np.inf if replica == 0 else array[3]
+            array[4] /= 3  # with digits that rounding would take away
+        lists.append(array)
+    lists.append(np.array([2**62 + 1 + replica, -(2**62) - 1 - replica], "int64"))
+    return [*lists, np.zeros((0, 4), "float32"), np.asarray(rng.normal())]
+
+
+def extremes(num_replicas, op):
+    """The maxima or minima of the numbers, or NaN where there is one."""
+    replicas = zip(*(extreme_values(r, num_replicas) for r in range(num_replicas)))
+    results = []
+    for each in replicas:
+        stacked = np.stack(each)
+        if stacked.dtype.kind in "iu":
+            results.append(getattr(stacked, op)(axis=0))
+        else:
+            wide = stacked.astype("float64")
+            results.append(np.asarray(getattr(wide, op)(axis=0)).astype(stacked.dtype))
+    return results
+
+
 def assert_same(found, expected):
     assert len(found) == len(expected)
     for value, wanted in zip(found, expected):

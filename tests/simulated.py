@@ -6,6 +6,8 @@ import numpy as np
 import slowness
 import tensorflow as tf
 
+from tfdist.sync.protocol import check_op
+
 DEADLINE_S = slowness.seconds(30.0)
 
 
@@ -21,7 +23,7 @@ class _Meeting:
 
 
 class SimulatedCommunicator:
-    """Speaks as `tfdist.sync.communicator.ReplicaCommunicator` does, without collectives.
+    """A `tfdist.sync.protocol.Communicator` without collectives.
 
     Attributes:
         num_replicas: how many replicas take part.
@@ -46,10 +48,16 @@ class SimulatedCommunicator:
         """Float: the bytes that a replica has sent so far, over the best of transports."""
         return self._meeting.bytes_sent
 
-    def all_reduce(self, values):
+    def all_reduce(self, values, op="sum"):
+        check_op(op, values)
         n = self.num_replicas
         everyone = self._exchange("all_reduce", values, 2 * (n - 1) / n)
-        return [_sum(each) for each in everyone]
+        if op == "sum":
+            return [_sum(each) for each in everyone]
+        reduce = {"max": np.maximum, "min": np.minimum}[op].reduce
+        stacked = [_stack(each) for each in everyone]
+        with np.errstate(invalid="ignore"):  # of NaN in half precision
+            return [tf.constant(reduce(s.numpy(), axis=0), s.dtype) for s in stacked]
 
     def all_gather(self, values):
         """For each value a tensor [N, *shape], in the order of the replicas."""

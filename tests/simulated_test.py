@@ -1,5 +1,6 @@
 """The communicator of simulated replicas: what the oracle tests stand on."""
 
+import collectives
 import ml_dtypes
 import numpy as np
 import pytest
@@ -33,6 +34,16 @@ def test_all_to_all_is_the_transpose(dtype):
         assert received.dtype == tf.as_dtype(dtype)
         expected = np.array([0, 10, 20]) + replica
         np.testing.assert_array_equal(received, np.stack([expected, expected], 1).astype(dtype))
+
+
+@pytest.mark.parametrize("op", ["max", "min"])
+def test_all_reduce_finds_extremes(op):
+    def program(communicator):
+        own = collectives.extreme_values(communicator.replica, 3)
+        return communicator.all_reduce([tf.constant(value) for value in own], op)
+
+    for found in on_replicas(3, program):
+        collectives.assert_same(found, collectives.extremes(3, op))
 
 
 def test_replica_ids_and_what_was_sent():

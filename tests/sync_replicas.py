@@ -8,6 +8,8 @@ import sync_oracle as oracle
 import tensorflow as tf
 from simulated import on_replicas
 
+from tfdist.sync.algorithm import variables_of
+
 
 class CountedCommunicator:
     """Counts what a replica would send around a ring: 2 (n-1) / n of a sum over n.
@@ -24,9 +26,9 @@ class CountedCommunicator:
     def __getattr__(self, name):
         return getattr(self._communicator, name)
 
-    def all_reduce(self, values):
+    def all_reduce(self, values, op="sum"):
         self._count(values, self.num_replicas)
-        return self._communicator.all_reduce(values)
+        return self._communicator.all_reduce(values, op)
 
     def group_sum(self, values, groups):
         groups = np.asarray(groups)
@@ -103,12 +105,12 @@ def train(make, workers, optimizer, dtype="float64"):
 
 
 def _average(algorithm, state, variables, communicator):
-    kept = [v.numpy() for name in sorted(state) for v in state[name]]
+    kept = [v.numpy() for v in variables_of(state)]
     model = _vector(variables)
     algorithm.average(state, variables, communicator)
     average = _vector(variables)
     _assign(variables, model)
-    for before, variable in zip(kept, [v for name in sorted(state) for v in state[name]]):
+    for before, variable in zip(kept, variables_of(state)):
         np.testing.assert_array_equal(variable, before)  # looking changes no state
     return average
 

@@ -23,6 +23,24 @@ def _data():
     return x, rng.integers(0, 3, size=EXAMPLES)
 
 
+def _classifier():
+    keras.utils.set_random_seed(5)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Dropout(0.3, seed=1),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
 def _session(directory):
     """Runs on each worker; returns what the tests look at."""
     import warnings
@@ -67,24 +85,9 @@ def _session(directory):
                 self.losses.append((float(self.model.metrics[0].result()), float(logs["loss"])))
                 self.model.save_weights(directory / "alone.weights.h5")
 
-    def classifier(**kwargs):
-        keras.utils.set_random_seed(5)
+    def classifier():
         with strategy.scope():
-            model = keras.Sequential(
-                [
-                    keras.Input((4,)),
-                    keras.layers.BatchNormalization(momentum=0.9),
-                    keras.layers.Dropout(0.3, seed=1),
-                    keras.layers.Dense(3),
-                ]
-            )
-            model.compile(
-                keras.optimizers.SGD(0.1),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=["accuracy"],
-                **kwargs,
-            )
-        return model
+            return _classifier()
 
     # Every example once an epoch, shuffled, without a seed set by anybody.
     with strategy.scope():
@@ -174,7 +177,26 @@ def _session(directory):
         wider.compile("sgd", "mse")
     found["second strategy"] = wider.fit(x, y, batch_size=BATCH, verbose=0).history["loss"]
     found["optimizer steps"] = int(model.optimizer.iterations)
+
+    # Two workers that hold one replica (here: each all of it) see the same examples.
+    from tfdist.strategies.place import Mesh, Place
+
+    class OfOneReplica(tfdist.MultiWorkerMirroredStrategy):
+        def _find_place(self):
+            return Place(Mesh(model=self.num_workers), self.worker_index)
+
+    strategy = OfOneReplica()
+    found["replicas"] = (strategy.num_local_replicas, strategy.num_replicas_in_sync)
+    found["one replica"] = _fit_and_evaluate(classifier(), x, y)
     return found
+
+
+def _fit_and_evaluate(model, x, y):
+    history = model.fit(x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
+    scores = model.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
+    predictions = model.predict(x, batch_size=BATCH, verbose=0)
+    weights = [w.numpy() for w in model.weights]
+    return history.history, scores, predictions, weights
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +308,21 @@ def test_a_second_strategy_in_the_same_process(session):
     (chief, other), _ = session
     assert chief["second strategy"] == other["second strategy"]
     assert np.isfinite(chief["second strategy"]).all()
+
+
+def test_workers_of_one_replica_train_as_one_process(session):
+    x, y = _data()
+    history, scores, predictions, weights = _fit_and_evaluate(_classifier(), x, y)
+    for worker in session[0]:
+        assert worker["replicas"] == (1, 1)
+        its_history, its_scores, its_predictions, its_weights = worker["one replica"]
+        assert min(its_history["loss"]) > 0 and min(its_history["accuracy"]) > 0
+        for name, values in history.items():
+            np.testing.assert_allclose(its_history[name], values, rtol=1e-5)
+        assert its_scores == pytest.approx(scores, rel=1e-5)
+        np.testing.assert_allclose(its_predictions, predictions, rtol=1e-4, atol=1e-5)
+        for mine, plain in zip(its_weights, weights, strict=True):
+            np.testing.assert_allclose(mine, plain, rtol=1e-4, atol=1e-6)
 
 
 def test_single_batches_and_custom_loops(session):

@@ -73,7 +73,7 @@ def test_one_process_and_layers_without_states_are_left_alone():
     METHODS["fit"](without, batch_size=8)
 
 
-STRATEGY = types.SimpleNamespace(num_replicas_in_sync=2)
+STRATEGY = types.SimpleNamespace(num_replicas_in_sync=2, is_asynchronous=False)
 
 
 def test_a_batch_that_replicas_cannot_share():

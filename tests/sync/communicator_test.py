@@ -2,6 +2,7 @@
 
 import devices
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import tfdist
@@ -117,7 +118,10 @@ def test_one_replica_and_no_values_send_nothing():
     value = tf.constant([1.0, 2.0])
     (same,) = ReplicaCommunicator(1).all_reduce([value])
     assert same is value
+    (same,) = ReplicaCommunicator(1).all_reduce([value], "max")
+    assert same is value
     assert ReplicaCommunicator(2).all_reduce([]) == []
+    assert ReplicaCommunicator(2).all_reduce([], "min") == []
     assert ReplicaCommunicator(2).all_gather([]) == []
     (stacked,) = ReplicaCommunicator(1).all_gather([value])
     np.testing.assert_array_equal(stacked, [[1.0, 2.0]])
@@ -125,3 +129,11 @@ def test_one_replica_and_no_values_send_nothing():
     np.testing.assert_array_equal(same, [[1.0, 2.0]])
     (same,) = ReplicaCommunicator(1).group_sum([value], tf.constant([0]))
     assert same is value
+
+
+def test_another_reduction_is_refused_before_anything_is_sent():
+    with pytest.raises(ValueError, match='op=\'mean\': expected "sum", "max" or "min"'):
+        ReplicaCommunicator(2).all_reduce([tf.ones([2])], "mean")
+    slices = tf.IndexedSlices(tf.ones([1, 2]), [3])
+    with pytest.raises(TypeError, match=r"IndexedSlices.*convert_to_tensor"):
+        ReplicaCommunicator(2).all_reduce([slices], "max")

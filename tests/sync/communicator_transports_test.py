@@ -87,6 +87,22 @@ def test_all_to_all_gives_each_replica_its_rows(run, size):
     check(run(program), lambda replica: collectives.swapped(replica, size))
 
 
+@pytest.mark.parametrize("op", ["max", "min"])
+@transports
+def test_all_reduce_finds_the_extremes_of_every_dtype(run, size, op):
+    def program(communicator):
+        values = mine(communicator, size, collectives.extreme_values)
+        extremes = communicator.all_reduce(values, op)
+        for one, value in zip(extremes, values):
+            assert one.shape == value.shape and one.dtype == value.dtype
+        return extremes
+
+    results = run(program)
+    check(results, lambda replica: collectives.extremes(size, op))
+    for values in zip(*results):
+        assert len({np.asarray(value.numpy()).tobytes() for value in values}) == 1
+
+
 @pytest.mark.parametrize("alone", [True, False], ids=["each alone", "last apart"])
 @transports
 def test_group_sum_sums_every_dtype_over_the_group(run, size, alone):
@@ -127,11 +143,12 @@ def test_in_a_condition(run, size):
                 *communicator.all_gather(values),
                 *communicator.all_to_all(rows),
                 *communicator.group_sum(values, tf.zeros([size], tf.int32)),
+                *communicator.all_reduce(values, "max"),
             ]
 
         def none():
             stacked = [tf.zeros([size, *v.shape], v.dtype) for v in values]
-            return [*stacked, *map(tf.zeros_like, rows), *map(tf.zeros_like, values)]
+            return [*stacked, *map(tf.zeros_like, [*rows, *values, *values])]
 
         number = tf.cast(values[0], tf.float32)
         return [
@@ -144,6 +161,7 @@ def test_in_a_condition(run, size):
             *collectives.gathered(size)[FEW],
             *collectives.swapped(replica, size)[FEW],
             *collectives.group_sums(replica, [0] * size)[FEW],
+            *[stacked.max(axis=0) for stacked in collectives.gathered(size)[FEW]],
         ]
         return [*taken, *map(np.zeros_like, taken)]
 

@@ -28,6 +28,31 @@ def test_sums_are_numpys_and_the_same_bits_everywhere(size, elements, dtype):
             assert (np.abs(found.astype("float64") - total) <= rounding * bound).all()
 
 
+@pytest.mark.parametrize("elements", [7, 40_001])  # by both ways
+@pytest.mark.parametrize("op", ["max", "min"])
+def test_extremes_are_numpys(elements, op):
+    def own(worker):
+        first, second = values(worker, [(elements,), ()], "float32")
+        first[worker] = np.nan
+        return [first, second]
+
+    results = on_workers(3, lambda ring: ring.all_reduce(own(ring.index), op=op))
+    expected = [getattr(np.stack(each), op)(axis=0) for each in zip(*map(own, range(3)))]
+    assert np.isnan(expected[0]).sum() == 3
+    for result in results:
+        for found, same, wanted in zip(result, results[0], expected):
+            np.testing.assert_array_equal(found, wanted)
+            assert found.tobytes() == same.tobytes()
+
+
+def test_workers_that_reduce_in_other_ways_are_noticed():
+    def program(ring):
+        return ring.all_reduce([np.ones(3)], op=["sum", "max"][ring.index])
+
+    for error in on_workers(2, program):
+        assert isinstance(error, ConnectionError) and "makes another call" in str(error)
+
+
 def test_bfloat16():
     one = np.array([1.5, -2.0], ml_dtypes.bfloat16)
     for (result,) in on_workers(2, lambda ring: ring.all_reduce([one])):

@@ -76,7 +76,7 @@ class AsyncSGD(keras.callbacks.Callback):
             ValueError: the model was not made under a `ParameterServerStrategy`.
         """
         strategy = compat_trainer.strategy_of(model)
-        if not getattr(strategy, "is_asynchronous", False):
+        if strategy is None or not strategy.is_asynchronous:
             raise ValueError(
                 "`AsyncSGD` needs a `tfdist.ParameterServerStrategy`; the model "
                 f"was made under a {type(model.distribute_strategy).__name__}. Make it in the "

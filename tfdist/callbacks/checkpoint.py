@@ -27,7 +27,9 @@ from tfdist.checkpointing.facts import facts_of
 from tfdist.checkpointing.files import WorkerFiles, name_of
 from tfdist.checkpointing.writing import write
 from tfdist.compat import epoch_iterator, training_state
+from tfdist.compat.strategy import is_tfdist
 from tfdist.strategies import checks
+from tfdist.strategies.single import answering
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -113,7 +115,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._callbacks = self._come_last(arguments)
         self._facts = facts_of(self._strategy, _gradient_sync_of(self._callbacks))
         self._data_seeds = data.check(arguments)
-        self._files = WorkerFiles(self.directory, getattr(self._strategy, "worker_index", 0))
+        self._files = WorkerFiles(self.directory, self._strategy.worker_index)
         self._resumed = choice.choose(
             self._files, self._facts, self._exchange, uuid.uuid4().hex, arguments.get("epochs", 1)
         )
@@ -135,10 +137,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _strategy_of(self, model):
         strategy = model.distribute_strategy
-        known = getattr(strategy, "is_tfdist", False) or training_state.is_single_device(strategy)
+        known = is_tfdist(strategy) or training_state.is_single_device(strategy)
         if not known:
             raise checks.not_trained_by_tfdist("Checkpoint", strategy)
-        return strategy
+        return answering(strategy)
 
     def _come_last(self, arguments):
         """Puts this callback behind all others, `History` included; returns the others."""
@@ -314,8 +316,7 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def _exchange(self, what, facts):
-        exchange = getattr(self._strategy, "exchange", None)
-        return exchange(what, facts) if exchange else [facts]
+        return self._strategy.exchange(what, facts)
 
 
 def _gradient_sync_of(callbacks):

@@ -85,7 +85,7 @@ class GradientSyncCallback(keras.callbacks.Callback):
     def _strategy_of(self, model):
         name = type(self).__name__
         strategy = compat_trainer.strategy_of(model)
-        if getattr(strategy, "is_asynchronous", False):
+        if strategy is not None and strategy.is_asynchronous:
             raise ValueError(
                 f"`{name}` is a way in which replicas agree step by step; under a "
                 f"{type(strategy).__name__} they do not. Use `tfdist.callbacks.AsyncSGD` there, or "

@@ -22,7 +22,7 @@ def facts_of(strategy, gradient_sync):
         "tfdist": tfdist.__version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "workers": getattr(strategy, "num_workers", 1),
+        "workers": strategy.num_workers,
         "replicas": strategy.num_replicas_in_sync,
         "gradient sync": gradient_sync,
     }

@@ -57,7 +57,7 @@ def groups_of(model, strategy):
         new = [v for v in variables if id(v) not in seen]
         seen |= {id(v) for v in new}
         distributed[name] = [v.value for v in new]
-    sync = _sync_of(model, strategy)
+    sync = strategy.gradient_sync_of(model)
     if sync is not None:
         distributed["gradient sync"] = sync.state_variables()
     return distributed
@@ -131,9 +131,8 @@ def read(model, strategy):
     Returns:
         `(arrays, dtypes)`: dicts of NumPy arrays and of dtypes' names, by name.
     """
-    if getattr(strategy, "is_asynchronous", False):
-        strategy.settle(model)
-    sync = _sync_of(model, strategy)
+    strategy.settle(model)
+    sync = strategy.gradient_sync_of(model)
     with sync.showing_own() if sync is not None else contextlib.nullcontext():
         arrays = _read(model, strategy, apart=sync is not None and sync.algorithm.local)
     return arrays, {name: array.dtype.name for name, array in arrays.items()}
@@ -148,9 +147,9 @@ def _read(model, strategy, apart):
             for replica, component in enumerate(engine.local_components(variable)):
                 arrays[f"{name} replica {replica}"] = component.numpy()
             copy = global_copy(variable)
-            if copy is not None and _is_chief(strategy):
+            if copy is not None and strategy.is_chief:
                 arrays[f"{name} global"] = engine.local_components(copy)[0].numpy()
-        elif _is_chief(strategy):
+        elif strategy.is_chief:
             arrays[name] = engine.local_components(variable)[0].numpy()
     return arrays
 
@@ -165,7 +164,7 @@ def restore(model, strategy, arrays, dtypes):
             replicas have in common.
         dtypes: dict of names of dtypes.
     """
-    several = getattr(strategy, "num_workers", 1) > 1
+    several = strategy.num_workers > 1
     if several:
         # Or the first step would give all workers the chief's values of new variables.
         strategy.synchronize_new_variables()
@@ -183,7 +182,7 @@ def restore(model, strategy, arrays, dtypes):
             continue  # written when `fit` had ended, and the algorithm was gone
         else:
             common[name] = variable
-    if _is_chief(strategy):
+    if strategy.is_chief:
         for name, variable in common.items():
             value = tf.constant(with_dtype(arrays[name], dtypes[name]))
             for component in engine.local_components(variable):
@@ -191,16 +190,6 @@ def restore(model, strategy, arrays, dtypes):
     if several:
         with strategy.watching("sending the checkpoint's variables"):
             send_to_all(strategy, list(common.values()))
-
-
-def _is_chief(strategy):
-    return getattr(strategy, "worker_index", 0) == 0
-
-
-def _sync_of(model, strategy):
-    """The `GradientSync` of this `fit`, or None."""
-    of = getattr(strategy, "gradient_sync_of", None)
-    return of and of(model)
 
 
 def _numbered(model, strategy):

@@ -20,6 +20,7 @@ from keras import ops
 from keras.src.layers.core.embedding import Embedding
 
 from tfdist.compat.install import replace
+from tfdist.compat.strategy import is_asynchronous, is_tfdist
 
 
 def install():
@@ -74,7 +75,8 @@ def _build_parts(original):
 
 
 def _parts_count(layer, shape):
-    partitioner = getattr(tf.distribute.get_strategy(), "variable_partitioner", None)
+    strategy = tf.distribute.get_strategy()
+    partitioner = strategy.variable_partitioner if is_tfdist(strategy) else None
     if partitioner is None or layer.quantization_mode or layer.lora_rank:
         return 1
     parts = partitioner(shape=tf.TensorShape(shape), dtype=tf.as_dtype(layer.variable_dtype))
@@ -111,8 +113,7 @@ def _look_up(original):
 
 
 def _is_on_server(variable):
-    strategy = getattr(variable.value, "_distribute_strategy", None)
-    return getattr(strategy, "is_asynchronous", False)
+    return is_asynchronous(getattr(variable.value, "_distribute_strategy", None))
 
 
 def _whole(original):

@@ -21,6 +21,7 @@ from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
 
 from tfdist.compat import active_step
 from tfdist.compat.install import replace
+from tfdist.compat.strategy import is_tfdist
 
 _applying = threading.local()
 
@@ -130,9 +131,9 @@ def _check_on_a_replica(optimizer):
     """Refuses an update that no replica makes: workers would each train a model of their own."""
     strategy = getattr(optimizer, "_distribution_strategy", None)
     active = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
-    if not getattr(strategy, "is_tfdist", False):
+    if not is_tfdist(strategy):
         strategy = active
-    if not getattr(strategy, "is_tfdist", False) or getattr(strategy, "is_asynchronous", False):
+    if not is_tfdist(strategy) or strategy.is_asynchronous:
         return
     if active is not strategy:
         raise not_on_a_replica(f"`{optimizer.name}.apply`", "outside of the scope", strategy)

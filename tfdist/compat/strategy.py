@@ -67,6 +67,16 @@ _local_group_keys = itertools.count(1_000_000, 1000)
 _group_keys_of_all_workers = itertools.count(0, 1000)
 
 
+def is_tfdist(strategy):
+    """Whether `strategy`, any object, is one of tfdist's, that train by tfdist's steps."""
+    return getattr(strategy, "is_tfdist", False)
+
+
+def is_asynchronous(strategy):
+    """Whether `strategy`, any object, is one of tfdist's whose replicas step by themselves."""
+    return is_tfdist(strategy) and strategy.is_asynchronous
+
+
 def number_collectives_apart(strategy, all_workers=False):
     """Gives `strategy`, whose constructor has yet to run, collective keys of its own."""
     keys = _group_keys_of_all_workers if all_workers else _local_group_keys
@@ -110,7 +120,7 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
         if sum_over_workers is not None:
             sums = sum_over_workers(tf.nest.flatten(value))
             if reduce_op == tf.distribute.ReduceOp.MEAN:
-                sums = [total / strategy.num_replicas_in_sync for total in sums]
+                sums = [total / worker_count(strategy) for total in sums]
             return tf.nest.pack_sequence_as(value, sums)
         if own_collectives:  # the user's `cross_device_ops`, or CPU and GPU mixed
             return distribute_lib.StrategyExtendedV2._replica_ctx_all_reduce(

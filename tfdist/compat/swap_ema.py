@@ -11,7 +11,7 @@ swap and its way back must change none.
 from keras.callbacks import SwapEMAWeights
 
 from tfdist.compat.install import replace
-from tfdist.compat.strategy import local_components
+from tfdist.compat.strategy import is_tfdist, local_components
 from tfdist.compat.trainer import optimizer_strategy
 from tfdist.compat.variables import swap_assigned
 
@@ -29,7 +29,7 @@ def install():
 def _without_rounding(original):
     def _tf_swap_variables(self, optimizer):
         strategy = optimizer_strategy(optimizer)
-        if not getattr(strategy, "is_tfdist", False) or getattr(strategy, "is_asynchronous", False):
+        if not is_tfdist(strategy) or strategy.is_asynchronous:
             original(self, optimizer)
             return
         pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)

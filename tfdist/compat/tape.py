@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdist.compat import active_step
 from tfdist.compat.install import replace
 from tfdist.compat.optimizer import not_on_a_replica
+from tfdist.compat.strategy import is_tfdist
 
 
 def install():
@@ -44,8 +45,6 @@ def _tell_the_step(original):
 
 
 def _needs_a_replica(strategy):
-    return (
-        getattr(strategy, "is_tfdist", False)
-        and not getattr(strategy, "is_asynchronous", False)
-        and tf.distribute.in_cross_replica_context()
-    )
+    if not is_tfdist(strategy) or strategy.is_asynchronous:
+        return False
+    return tf.distribute.in_cross_replica_context()

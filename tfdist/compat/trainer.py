@@ -36,6 +36,7 @@ from tfdist.compat import (
     py_dataset,
 )
 from tfdist.compat.install import replace
+from tfdist.compat.strategy import is_tfdist
 
 _NOT_DENSE = (tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec)
 
@@ -91,7 +92,7 @@ def install():
 def strategy_of(model):
     """The tfdist strategy that `model` was created under, or None."""
     strategy = getattr(model, "_distribute_strategy", None)
-    return strategy if getattr(strategy, "is_tfdist", False) else None
+    return strategy if is_tfdist(strategy) else None
 
 
 def has_keras_steps(model):
@@ -144,7 +145,7 @@ def _as_on_one_device(original):
     def _resolve_auto_jit_compile(self):
         strategy = strategy_of(self)
         # More replicas in one process would each compile their own.
-        if strategy is None or getattr(strategy, "num_local_replicas", 2) > 1:
+        if strategy is None or strategy.is_asynchronous or strategy.num_local_replicas > 1:
             return original(self)
         return gpu_dtypes.is_on_gpus(strategy) and model_supports_jit(self)
 
@@ -189,7 +190,7 @@ def _check_data(original):
     @functools.wraps(original)
     def __init__(self, distribute_strategy=None, *args, **kwargs):
         with array_order.shuffling() as order:
-            if not getattr(distribute_strategy, "is_tfdist", False):
+            if not is_tfdist(distribute_strategy):
                 original(self, distribute_strategy, *args, **kwargs)
                 order(self.data_adapter)
                 return

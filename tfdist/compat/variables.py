@@ -24,6 +24,7 @@ from keras.src.backend.tensorflow.core import Variable
 from tfdist.compat import active_step, graphs
 from tfdist.compat.install import replace
 from tfdist.compat.optimizer import applying
+from tfdist.compat.strategy import is_tfdist
 
 
 def install():
@@ -243,9 +244,7 @@ def assign_own(variable, value):
 
 def _each_replica_its_own(original):
     def _map_aggregation(self, aggregation):
-        if aggregation == "only_first_replica" and getattr(
-            tf.distribute.get_strategy(), "is_tfdist", False
-        ):
+        if aggregation == "only_first_replica" and is_tfdist(tf.distribute.get_strategy()):
             aggregation = "none"
         return original(self, aggregation)
 

@@ -1,162 +1,90 @@
-"""What tfdist's strategies add to their `tf.distribute` namesakes."""
+"""What all others may ask of a tfdist strategy.
+
+Callbacks, checkpoints, the tuner and the patches of Keras ask a strategy by these names, and
+look for no others. Defaults are right for one process: `mirrored_engine` says what is otherwise
+where replicas step together, `parameter_server` where they do not, and `single` stands for no
+strategy at all. What is asked of replicas that step together alone (`communicator`,
+`replica_id`, `run_on_replicas`) stands in `mirrored_engine`. `tfdist.TPUStrategy`, and what
+`tfdist` hands on from `tf.distribute`, are not among them: there Keras trains by its own steps.
+"""
 
 import contextlib
-import functools
 
-import tensorflow as tf
-
-from tfdist import compat
-from tfdist.compat import active_step, autograph, inputs, variables
-from tfdist.compat import strategy as engine
-from tfdist.compat import trainer as compat_trainer
-from tfdist.data.split import is_dealt_out, split_global_batches
-from tfdist.strategies import keras_functions, one_order
-from tfdist.strategies.variables import layer_variables
+from tfdist.strategies.place import Place
 from tfdist.sync.after_update import AfterUpdate
-from tfdist.sync.communicator import ReplicaCommunicator
-from tfdist.sync.loss_idioms import LossIdioms
-from tfdist.sync.step import KerasStep, Step
 
 
 class KerasStrategy:
     """Mixed into a `tf.distribute` strategy: Keras' `fit` works under its scope.
 
-    A subclass calls `_adopt_engine` at the end of its constructor.
+    Attributes:
+        is_tfdist: whether steps are tfdist's; how `compat` knows a strategy of tfdist.
+        is_asynchronous: whether replicas step each in its own time.
+        place: the `tfdist.strategies.place.Place` of this process.
+        num_workers: int, the processes that run the program.
+        worker_index: int, this one's among them.
+        ring: the `tfdist.sync.ring.Ring` between the workers, or None.
+        variable_partitioner: a partitioner of `tf.distribute.experimental.partitioners` that
+            splits tables of embeddings, or None.
+        batch_size: of the Keras call that goes on, where it is known.
+        state_rows: dict of what `tfdist.strategies.stateful` checks, of the Keras call that begins.
+        next_call: dict of what `checks` found out about the Keras call that begins, or None.
     """
 
     is_tfdist = True
-    ring = None  # the workers' own connections, where there are any
+    is_asynchronous = False
+    place = Place()
+    num_workers = 1
+    worker_index = 0
+    ring = None
+    variable_partitioner = None
+    batch_size = None
+    state_rows = {}  # replaced, never changed
+    next_call = None
 
-    def _adopt_engine(self, communication_options=None, sum_over_workers=None):
-        compat.install()
-        self.num_workers = engine.worker_count(self)
-        self.worker_index = engine.worker_index(self)
-        self._communication_options = communication_options
-        self.batch_size = None  # of the Keras call that goes on, where it is known
-        self.state_rows = {}  # of the model whose `fit` or the like begins
-        self.next_call = None  # what `checks` found out about the Keras call that begins
-        self._distributes_for_keras = False
-        self._gradient_syncs = {}  # by id of the model in whose `fit` they are
-        engine.adopt(self, self._note_variable, self._note_collective, sum_over_workers)
-
-    # -- replicas -----------------------------------------------------------
+    # -- replicas and workers -------------------------------------------------
 
     @property
     def num_local_replicas(self):
-        """Replicas on this worker."""
-        return self.num_replicas_in_sync // self.num_workers
+        """Data-parallel replicas of which this worker holds a part, or the whole."""
+        return self.place.num_local_replicas
 
     @property
     def is_chief(self):
         """Whether this is the worker that writes files and progress bars."""
         return self.worker_index == 0
 
-    def communicator(self, traffic=None, order=None):
-        """Collectives for the replica whose context is active.
+    def exchange(self, what, facts):
+        """Tells all workers `facts` (a dict of JSON values); returns the list of theirs.
 
         Args:
-            traffic: a `tfdist.sync.communicator.Traffic` that counts them, or None.
-            order: a replicated variable that keeps them in order, or None.
+            what: str, for messages: what the facts are about.
+            facts: dict of JSON values.
         """
-        return ReplicaCommunicator(
-            self.num_replicas_in_sync,
-            self._communication_options,
-            self.replica_id(),
-            self.ring,
-            functools.partial(engine.all_gather, self),
-            traffic,
-            order,
-        )
+        return [facts]
 
-    def replica_id(self):
-        """This replica's index among all, a scalar int tensor; None for a single replica."""
-        if self.num_replicas_in_sync == 1:
-            return None
-        context = tf.distribute.get_replica_context()
-        return tf.convert_to_tensor(context.replica_id_in_sync_group)
+    def watching(self, description):
+        """A context in which waiting for other processes has a deadline."""
+        return contextlib.nullcontext()
 
-    def _note_collective(self):
-        step = active_step.current()
-        if step is not None:
-            step.note_forward_collective()
+    def explain(self, error, method):
+        """The exception to raise instead of `error`, which ended `method`; None for itself."""
 
-    # -- tf.distribute's public methods -------------------------------------
+    def synchronize_new_variables(self):
+        """Gives variables made since the last call the chief's values, on all workers."""
 
-    def run(self, fn, args=(), kwargs=None, options=None):
-        """Runs `fn` on each replica, see `tf.distribute.Strategy.run`.
-
-        Optimizers inside it reduce gradients before they clip them.
-        """
-        if self.num_workers > 1:
-            with tf.init_scope():
-                self.synchronize_new_variables()
-        fn = autograph.convert(fn)
-
-        @tf.autograph.experimental.do_not_convert
-        def in_step(*args, **kwargs):
-            with active_step.activate(Step(self.communicator(), self.replica_id())):
-                return fn(*args, **kwargs)
-
-        eagerly = tf.executing_eagerly()
-        with self.watching("`strategy.run`") if eagerly else contextlib.nullcontext():
-            return self.run_on_replicas(in_step, args, kwargs, options)
-
-    def run_on_replicas(self, fn, args=(), kwargs=None, options=None):
-        """`run`, for functions that look after variables, gradients and deadlines themselves."""
-        return super().run(fn, args=args, kwargs=kwargs, options=options)
-
-    def reduce(self, reduce_op, value, axis=None):
-        """Reduces `value` over replicas, see `tf.distribute.Strategy.reduce`.
-
-        A metric's state that `fit` or `evaluate` keeps global is read locally, so
-        that one worker alone may do it.
-        """
-        if axis is None and engine.is_sync_on_read(value):
-            if self.num_workers == 1:
-                return tf.add_n(engine.local_components(value))
-            copy = variables.global_copy(value)
-            if copy is not None:
-                return copy.read_value()
-            if tf.executing_eagerly() and not variables.differs_between_workers(value):
-                return self.num_workers * tf.add_n(engine.local_components(value))
-        return super().reduce(reduce_op, value, axis)
-
-    def experimental_distribute_dataset(self, dataset, options=None):
-        """Deals each global batch of `dataset` out to the replicas.
-
-        Every worker must pass the same dataset; sizes per replica differ by at
-        most one example. On several workers its order is a fixed one, whatever
-        `deterministic` says (see `tfdist.strategies.one_order`). Where the user has
-        set the auto-shard policy to FILE, HINT or OFF, TensorFlow's own sharding is
-        used and the examples of a step are whatever each worker reads.
-        """
-        if options is not None or not is_dealt_out(dataset):
-            return super().experimental_distribute_dataset(dataset, options)
-        if self.num_workers > 1:
-            dataset = one_order.of_all_workers(dataset, self)
-        local = split_global_batches(
-            dataset,
-            self.num_replicas_in_sync,
-            self.worker_index * self.num_local_replicas,
-            self.num_local_replicas,
-            as_global_batches=self._distributes_for_keras,
-        )
-        return inputs.distribute_local(self, local)
+    def renew(self, variables):
+        """Treats distributed variables as new ones: the chief's values are sent when next used."""
 
     # -- Keras ----------------------------------------------------------------
 
-    @contextlib.contextmanager
     def distributing_for_keras(self):
-        """Datasets distributed inside tell each replica the size of the global batch."""
-        self._distributes_for_keras = self.num_replicas_in_sync > 1
-        try:
-            yield
-        finally:
-            self._distributes_for_keras = False
+        """A context in which datasets are distributed for Keras' own methods."""
+        return contextlib.nullcontext()
 
     def make_keras_function(self, model, kind):
         """The step function of `model`; `kind` is "train", "test" or "predict"."""
-        return keras_functions.make_function(self, model, kind)
+        raise NotImplementedError(f"{type(self).__name__} has no step functions of its own.")
 
     def make_step(self, model, examples, global_examples, sync=None):
         """The step of the replica whose context is active, see `tfdist.sync.step.KerasStep`.
@@ -167,20 +95,15 @@ class KerasStrategy:
             global_examples: scalar int tensor, that of the global batch; None if not known.
             sync: the `GradientSync` of the `fit` to which it belongs, or None.
         """
-        own_step = not compat_trainer.has_keras_loss(model)
-        idioms = LossIdioms(self.num_replicas_in_sync, self.batch_size, own_step)
-        chain = self.after_update(model)
-        if sync is not None:
-            return sync.step(examples, global_examples, idioms=idioms, after_update=chain)
-        return KerasStep(
-            self.communicator(),
-            self.replica_id(),
-            examples,
-            global_examples,
-            layer_variables(model),
-            idioms,
-            chain,
-        )
+        raise NotImplementedError(f"{type(self).__name__} has no steps of its own.")
+
+    def begin(self, model, facts):
+        """What all workers do at the first step of a Keras call.
+
+        Args:
+            model: the Keras model.
+            facts: dict of what must be equal on all workers.
+        """
 
     def after_update(self, model):
         """The chain of what happens behind each update of `model`, an `AfterUpdate`.
@@ -199,72 +122,10 @@ class KerasStrategy:
             logs: those of the last step.
             of_metrics: function of them, Keras' own.
         """
-        steps = model.train_function if method == "fit" else model.test_function
-        return steps.epoch_logs(logs, of_metrics)
+        return of_metrics(logs)
 
-    @contextlib.contextmanager
-    def synchronizing_gradients(self, model, sync):
-        """The `fit` of `model` inside agrees by `sync`, a `GradientSync`."""
-        self._gradient_syncs[id(model)] = sync
-        try:
-            yield
-        finally:
-            del self._gradient_syncs[id(model)]
+    def settle(self, model):
+        """Waits for the steps of `model` that are out, and sums its metrics up."""
 
     def gradient_sync_of(self, model):
         """The `GradientSync` of the present `fit` of `model`; None for plain all-reduce."""
-        return self._gradient_syncs.get(id(model))
-
-    def gather_in_order(self, value):
-        """Concatenates each replica's rows, in the order of the input; on all workers."""
-        if self.num_replicas_in_sync == 1:
-            return self.experimental_local_results(value)[0]
-        if self.num_workers == 1:
-            return tf.concat(self.experimental_local_results(value), axis=0)
-        first = self.experimental_local_results(value)[0]
-        if isinstance(first, tf.RaggedTensor):
-            parts = self.run_on_replicas(
-                lambda part: (part.flat_values, part.nested_row_lengths()), args=(value,)
-            )
-            values, lengths = tf.nest.map_structure(self.gather_in_order, parts)
-            return tf.RaggedTensor.from_nested_row_lengths(values, lengths)
-        dtype = first.dtype
-        if dtype == tf.string:
-            raise ValueError(
-                "`predict` on several workers cannot gather strings: TensorFlow's collectives "
-                "take numbers. Return the numbers, and look the strings up from the result."
-            )
-        if dtype.is_floating or dtype in (tf.int32, tf.int64):
-            return self.gather(value, axis=0)
-        wide = self.run_on_replicas(lambda part: tf.cast(part, tf.int64), args=(value,))
-        return tf.cast(self.gather(wide, axis=0), dtype)
-
-    # -- other workers ----------------------------------------------------------
-
-    def begin(self, model, facts):
-        """What all workers do at the first step of a Keras call.
-
-        Args:
-            model: the Keras model.
-            facts: dict of what must be equal on all workers.
-        """
-
-    def explain(self, error, method):
-        """The exception to raise instead of `error`, which ended `method`; None for itself."""
-
-    def watching(self, description):
-        """A context in which waiting for other workers has a deadline."""
-        return contextlib.nullcontext()
-
-    def exchange(self, what, facts):
-        """Tells all workers `facts` (a dict of JSON values); returns the list of theirs."""
-        return [facts]
-
-    def synchronize_new_variables(self):
-        """Gives variables made since the last call the chief's values, on all workers."""
-
-    def renew(self, variables):
-        """Treats distributed variables as new ones: the chief's values are sent when next used."""
-
-    def _note_variable(self, variable):
-        pass

@@ -74,7 +74,7 @@ def before(method, model, arguments):
     strategy = compat_trainer.strategy_of(model)
     _check_made_in_scope(method, model, strategy)
     strategy.state_rows = compat_trainer.state_rows(model)
-    if getattr(strategy, "is_asynchronous", False):
+    if strategy.is_asynchronous:
         for name in ("x", "validation_data"):
             if inspect.isroutine(arguments.get(name)):
                 arguments[name] = strategy.distribute_datasets_from_function(arguments[name])
@@ -149,7 +149,7 @@ def without_scope(method):
         ValueError: it is in a scope.
     """
     active = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
-    if getattr(active, "is_tfdist", False):
+    if engine.is_tfdist(active):
         raise ValueError(
             f"`{method}` was called inside the scope of a {type(active).__name__}, but the model "
             "was created outside the strategy's scope: it would train on this worker alone. "

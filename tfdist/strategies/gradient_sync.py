@@ -17,7 +17,7 @@ from tfdist.compat import training_state
 from tfdist.compat.variables import forget_assigned, global_copy, is_own, was_assigned
 from tfdist.strategies.metric_sums import assign_sums
 from tfdist.strategies.variables import layer_variables, model_variables
-from tfdist.sync.algorithm import assign_weighted_mean, new_variable
+from tfdist.sync.algorithm import assign_weighted_mean, new_variable, variables_of
 from tfdist.sync.algorithm_step import LocalStep, Parts, SynchronousStep
 from tfdist.sync.communicator import Traffic
 from tfdist.sync.constrained import constrained
@@ -73,8 +73,7 @@ class GradientSync:
 
     def state_variables(self):
         """The distributed variables that a checkpoint must hold besides the model's."""
-        state = [v for _, kept in sorted(self._parts.state.items()) for v in kept]
-        return [*state, *self._parts.kept.own]
+        return [*variables_of(self._parts.state), *self._parts.kept.own]
 
     @property
     def replicas_differ(self):
@@ -257,7 +256,7 @@ class GradientSync:
         return self._strategy.communicator(self._traffic and Traffic(*self._traffic), self._order)
 
     def _sum_metrics(self):
-        if self._strategy.num_workers == 1:
+        if self._strategy.place.mesh.data == 1:
             return  # reading a metric sums over the replicas of one worker
         variables = [v for metric in self._model.metrics for v in metric.variables]
         variables = [v for v in variables if global_copy(v) is not None]

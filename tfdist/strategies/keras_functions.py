@@ -341,7 +341,7 @@ def keep_global_copies(strategy, model):
     Reading a metric is then local: a callback on the chief alone may do it, where
     TensorFlow would wait for the other workers to read it too.
     """
-    if strategy.num_workers == 1:
+    if strategy.place.mesh.data == 1:
         return
     for variable in metric_variables(model):
         if compat_variables.global_copy(variable) is None:

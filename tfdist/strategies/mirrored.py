@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from tfdist.compat import strategy as engine
-from tfdist.strategies.base import KerasStrategy
+from tfdist.strategies.mirrored_engine import MirroredEngine
 
 
-class MirroredStrategy(KerasStrategy, tf.distribute.MirroredStrategy):
+class MirroredStrategy(MirroredEngine, tf.distribute.MirroredStrategy):
     """Synchronous training on the devices of one machine.
 
     A `tf.distribute.MirroredStrategy` under which Keras 3 trains with the

@@ -18,9 +18,9 @@ from tfdist.compat import strategy as engine
 from tfdist.compat.variables import is_own
 from tfdist.strategies import handshake
 from tfdist.strategies.agreement import agree, exchange
-from tfdist.strategies.base import KerasStrategy
 from tfdist.strategies.cpu_ring import open_ring
 from tfdist.strategies.lost_worker import explain, explain_ring
+from tfdist.strategies.mirrored_engine import MirroredEngine
 from tfdist.strategies.variables import all_variables, describe, fingerprints, send_to_all
 from tfdist.strategies.watchdog import Watchdog
 from tfdist.sync import ring_ops
@@ -34,7 +34,7 @@ def joined_cluster():
     return _joined
 
 
-class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirroredStrategy):
+class MultiWorkerMirroredStrategy(MirroredEngine, tf.distribute.MultiWorkerMirroredStrategy):
     """Synchronous training on several workers.
 
     A `tf.distribute.MultiWorkerMirroredStrategy` under which Keras 3 trains with
@@ -92,7 +92,6 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         self._watchdog = Watchdog(self.worker_index, cluster.addresses, self._abort)
 
     def begin(self, model, facts):
-        """Compares what workers are about to do, and sends new variables of `model` to all."""
         if self.num_workers == 1:
             return
         every = all_variables(model)
@@ -109,7 +108,6 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
             send_to_all(self, variables)
 
     def explain(self, error, method):
-        """The exception to raise instead of `error` where a worker was lost; names it."""
         if self.ring is not None and self.ring.error is not None:
             return explain_ring(self.ring.error, method)
         if self.num_workers > 1:
@@ -121,19 +119,16 @@ class MultiWorkerMirroredStrategy(KerasStrategy, tf.distribute.MultiWorkerMirror
         coordination.abort_collectives(message)
 
     def watching(self, description):
-        """A context in which waiting for other workers has a deadline (see `watchdog`)."""
         if self.num_workers == 1:
             return contextlib.nullcontext()
         return self._watchdog.watching(description)
 
     def exchange(self, what, facts):
-        """Tells all workers `facts` (a dict of JSON values); returns the list of theirs."""
         if self.num_workers == 1:
             return [facts]
         return exchange(what, facts, self.worker_index, self.cluster.addresses)
 
     def synchronize_new_variables(self):
-        """Gives variables made since the last call the chief's values. A collective call."""
         if not any(reference() is not None for reference in self._new_variables):
             return
         # Those of a model that was dropped are alive until Python collects them, which

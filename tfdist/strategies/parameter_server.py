@@ -9,13 +9,14 @@ import tensorflow as tf
 from tfdist import compat, tf_config
 from tfdist.compat import parameter_servers as engine
 from tfdist.strategies import async_functions
+from tfdist.strategies.base import KerasStrategy
 from tfdist.strategies.lost_worker import explain_server
 from tfdist.strategies.server import serve, wait_for_servers
 from tfdist.strategies.worker_datasets import WorkerDatasets
 from tfdist.sync.staleness import SLOTS, Asynchrony
 
 
-class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
+class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrategy):
     """Asynchronous training by parameter servers, through Keras 3's `fit`.
 
     A `tf.distribute.ParameterServerStrategy` under whose scope plain `fit`, `evaluate`
@@ -56,12 +57,8 @@ class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
         SystemExit: on workers and parameter servers, when the coordinator has ended.
     """
 
-    is_tfdist = True
+    # The coordinator is the only process that runs the program: what is said of one holds.
     is_asynchronous = True
-    ring = None
-    is_chief = True  # the coordinator is the only one that runs the program
-    worker_index = 0
-    num_workers = 1  # that run the program
 
     def __init__(self, cluster_resolver=None, variable_partitioner=None):
         self.cluster = _cluster(cluster_resolver)
@@ -72,8 +69,6 @@ class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
         resolver = cluster_resolver or tf.distribute.cluster_resolver.TFConfigClusterResolver()
         super().__init__(resolver)
         self.variable_partitioner = variable_partitioner
-        self.state_rows = {}  # of the model whose `fit` or the like begins
-        self.next_call = None
         self.asynchrony = Asynchrony()
         self._locks, self._claims = {}, {}
         engine.adopt(self, self._add_lock, self._update_in_one_piece)
@@ -154,12 +149,7 @@ class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
         """
         return WorkerDatasets(self, dataset_fn)
 
-    def distributing_for_keras(self):
-        """A context for datasets that are distributed for Keras."""
-        return contextlib.nullcontext()
-
     def make_keras_function(self, model, kind):
-        """The step function of `model`; `kind` is "train", "test" or "predict"."""
         return async_functions.make_function(self, model, kind)
 
     @contextlib.contextmanager
@@ -172,38 +162,16 @@ class ParameterServerStrategy(tf.distribute.ParameterServerStrategy):
             self.asynchrony = before
 
     def settle(self, model):
-        """Waits for the steps of `model` that are out, and sums its metrics up."""
         for function in (model.test_function, model.train_function):
             if function is not None:
                 function.settle()
 
     def epoch_logs(self, model, method, logs, of_metrics):
-        """What `fit` and `evaluate` log where their steps have ended; waits for those that are out.
-
-        Args:
-            model: the Keras model.
-            method: "fit" or "evaluate".
-            logs: those of the last step that was handed out.
-            of_metrics: function of them, Keras' own.
-        """
+        """What Keras logs; waits for the steps that are out, after which metrics are whole."""
         functions = (model.test_function, model.train_function)
         active = [f for f in functions if f is not None and f.is_active]
         more = active[0].finish() if active else {}
         return {**model.get_metrics_result(), **more}
-
-    def gradient_sync_of(self, model):
-        """None: replicas are not in step."""
-
-    def begin(self, model, facts):
-        """Nothing: there is one program."""
-
-    def watching(self, description):
-        """A context in which waiting for other processes has a deadline: steps have theirs."""
-        return contextlib.nullcontext()
-
-    def exchange(self, what, facts):
-        """The facts of all processes that run the program: this one's."""
-        return [facts]
 
     def explain(self, error, method):
         """The exception to raise instead of `error` where a server was lost; names it."""

@@ -18,7 +18,7 @@ def check(strategy, rows, num_batches, batch_size):
         ValueError: with what to write.
     """
     replicas = strategy.num_replicas_in_sync
-    if replicas == 1 or batch_size is None or getattr(strategy, "is_asynchronous", False):
+    if replicas == 1 or batch_size is None or strategy.is_asynchronous:
         return
     for name, own in rows.items():
         # A single batch may hold less than `batch_size`: then its rows are not known.

@@ -2,10 +2,11 @@
 
 An algorithm is called at two places of each training step, on each replica: with
 the gradients in front of the optimizer, and with the variables behind it. Its
-state is a dict of lists of variables, one value a replica, which the caller keeps
-and checkpoints.
+whole state is what `init` returned, one value a replica, which the caller keeps and
+checkpoints; nothing of a training stays on the algorithm, so that one may serve two.
 """
 
+import keras
 import tensorflow as tf
 
 
@@ -25,13 +26,14 @@ class Algorithm:
         """Raises ValueError where it cannot serve this training."""
 
     def init(self, variables):
-        """The state, as variables made in the active scope.
+        """The whole state, made in the active scope.
 
         Args:
             variables: list of the trainable `tf.Variable`s.
 
         Returns:
-            A dict of lists of variables. "step" counts steps.
+            A dict of variables, optimizers, and lists and dicts of them, as deep as it
+            likes (see `variables_of`). The one variable in "step" counts steps.
         """
         return {"step": [new_variable(tf.zeros([], tf.int64))]}
 
@@ -46,8 +48,8 @@ class Algorithm:
             gradients: list of tensors. Of a local algorithm: the mean over this
                 replica's examples. Else this replica's contribution: the mean of all
                 contributions is that over the examples of the global batch.
-            communicator: a `ReplicaCommunicator`; its `examples` says how many
-                examples this replica had.
+            communicator: a `tfdist.sync.protocol.Communicator`; its `examples` says how
+                many examples this replica had.
         """
         return gradients
 
@@ -89,6 +91,22 @@ class Algorithm:
 def new_variable(value):
     """A variable that each replica assigns for itself."""
     return tf.Variable(value, trainable=False, aggregation=tf.VariableAggregation.NONE)
+
+
+def variables_of(state):
+    """The `tf.Variable`s of an algorithm's state; the same order in each process.
+
+    Args:
+        state: what `init` returned: `tf.Variable`s, Keras variables, built Keras
+            optimizers, and lists and dicts of them.
+    """
+    if isinstance(state, dict):
+        state = [state[name] for name in sorted(state)]
+    if isinstance(state, keras.optimizers.Optimizer):
+        state = state.variables
+    if isinstance(state, (list, tuple)):
+        return [variable for part in state for variable in variables_of(part)]
+    return [state.value if isinstance(state, keras.Variable) else state]
 
 
 def weighted_mean(values, weight, sum_over_replicas):

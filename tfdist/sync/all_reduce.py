@@ -35,7 +35,10 @@ class AllReduce(Algorithm):
             self.compressor.check(optimizer, variables)
 
     def init(self, variables):
-        return {**super().init(variables), **compressor_state(self.compressor, variables)}
+        return {
+            **super().init(variables),
+            "compressor": compressor_state(self.compressor, variables),
+        }
 
     def reduce_gradients(self, state, gradients, communicator):
         def exact():
@@ -43,7 +46,7 @@ class AllReduce(Algorithm):
             return [total / communicator.num_replicas for total in sums]
 
         def compressed():
-            return compress(self.compressor, state, gradients, communicator)
+            return compress(self.compressor, state["compressor"], gradients, communicator)
 
         if self.compressor is None:
             return exact()
@@ -60,30 +63,17 @@ class AllReduce(Algorithm):
         return {"compressor": config_of(self.compressor), "warmup_steps": self.warmup_steps}
 
 
-_OF_COMPRESSOR = "compressor "
-
-
 def compressor_state(compressor, variables):
-    """Variables for the state of a compressor of such variables, by name."""
-    if compressor is None:
-        return {}
-    state = compressor.init(variables)
-    return {
-        _OF_COMPRESSOR + name: [new_variable(value) for value in values]
-        for name, values in state.items()
-    }
+    """Dict of lists of variables: the state of a compressor of such variables, empty for None."""
+    state = {} if compressor is None else compressor.init(variables)
+    return {name: [new_variable(value) for value in values] for name, values in state.items()}
 
 
 def compress(compressor, state, values, communicator):
-    """The mean of `values` over replicas; keeps the compressor's state in `state`."""
-    kept = {
-        name.removeprefix(_OF_COMPRESSOR): variables
-        for name, variables in state.items()
-        if name.startswith(_OF_COMPRESSOR)
-    }
-    before = {name: [v.read_value() for v in variables] for name, variables in kept.items()}
+    """The mean of `values` over replicas; assigns `state`, which `compressor_state` returned."""
+    before = {name: [v.read_value() for v in variables] for name, variables in state.items()}
     means, after = compressor.reduce(before, values, communicator)
-    for name, variables in kept.items():
+    for name, variables in state.items():
         for variable, value in zip(variables, after[name]):
             variable.assign(value)
     return means

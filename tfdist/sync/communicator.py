@@ -1,13 +1,14 @@
 """What replicas say to each other inside a step.
 
-One class, so that an algorithm names no transport: `ReplicaCommunicator` speaks
-from a replica context, through the workers' own connections (`sync/ring.py`) where
+The `Communicator` of training (see `tfdist.sync.protocol`): it speaks from a
+replica context, through the workers' own connections (`sync/ring.py`) where
 the strategy has them, else through TensorFlow's collectives. All replicas must make
 the same calls in the same order; a call that one of them leaves out makes the
 others wait until the deadline.
 
-Limits: through TensorFlow's collectives, `all_to_all` and `group_sum` gather from
-all replicas what only some of them need: exact, but nothing is saved on the wire.
+Limits: through TensorFlow's collectives, `all_to_all`, `group_sum`, maxima and minima
+gather from all replicas what only some of them need: exact, but nothing is saved on
+the wire.
 """
 
 import time
@@ -16,10 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.sync import ring_ops
+from tfdist.sync.protocol import check_op
 
 
 class ReplicaCommunicator:
-    """Collectives of the replica whose context is active.
+    """Collectives of the replica whose context is active; the methods are `Communicator`'s.
 
     Args:
         num_replicas: how many replicas take part.
@@ -49,61 +51,32 @@ class ReplicaCommunicator:
         self.num_replicas = num_replicas
         self.options = options
         self.replica_id = tf.constant(0) if replica_id is None else replica_id
+        self.examples = None
         self._ring, self._gather, self._traffic = ring, gather, traffic
         self._order = order
 
-    def all_reduce(self, values):
-        """Sums each value over all replicas, in as few messages as dtypes allow.
-
-        Args:
-            values: list of tensors of any shape, or `tf.IndexedSlices`, of a
-                floating-point type, int32 or int64. Shapes must be equal on all
-                replicas, but for the number of rows of a `tf.IndexedSlices`.
-
-        Returns:
-            A list of the same structure; bit-identical on all replicas.
-        """
+    def all_reduce(self, values, op="sum"):
+        """Reduces each value over all replicas, in as few messages as dtypes allow."""
+        check_op(op, values)
         n = self.num_replicas
-        return self._by_dtype(values, self._all_reduce_one_dtype, 2 * (n - 1) / n)
+        around_a_ring = op == "sum" or self._ring is not None
+        bytes_sent = 2 * (n - 1) / n if around_a_ring else n - 1
+        return self._by_dtype(values, lambda same: self._all_reduce_one_dtype(same, op), bytes_sent)
 
     def all_gather(self, values):
-        """Stacks each value over all replicas.
-
-        Args:
-            values: list of tensors; the same shapes and dtypes on all replicas.
-
-        Returns:
-            A list of tensors of shapes `(num_replicas, *shape)`, in their order.
-        """
+        """Stacks each value over all replicas."""
         if self.num_replicas == 1:
             return [value[tf.newaxis] for value in values]
         return self._by_dtype(values, self._all_gather_one_dtype, self.num_replicas - 1)
 
     def all_to_all(self, values):
-        """Gives each replica rows of its own.
-
-        Args:
-            values: list of tensors of shapes `(num_replicas, ...)`; row i is for
-                replica i. The same shapes and dtypes on all replicas.
-
-        Returns:
-            A list of tensors like `values`, whose row i came from replica i.
-        """
+        """Gives each replica rows of its own."""
         n = self.num_replicas
         bytes_sent = (n - 1) / n if self._ring is not None else n - 1
         return self._by_dtype(values, self._all_to_all_one_dtype, bytes_sent)
 
     def group_sum(self, values, groups):
-        """Sums each value over the replicas of this one's group.
-
-        Args:
-            values: list of tensors; the same shapes and dtypes on all replicas.
-            groups: int tensor of shape `(num_replicas,)`, the number of each
-                replica's group; the same on all replicas.
-
-        Returns:
-            A list like `values`; bit-identical on all replicas of a group.
-        """
+        """Sums each value over the replicas of this one's group."""
         size = tf.reduce_sum(tf.cast(groups == groups[self.replica_id], tf.float64))
         sent = 2 * (size - 1) / size if self._ring is not None else self.num_replicas - 1
         return self._by_dtype(values, lambda same: self._group_sum_one_dtype(same, groups), sent)
@@ -143,7 +116,11 @@ class ReplicaCommunicator:
             self._order.assign(0)
         return results
 
-    def _all_reduce_one_dtype(self, values):
+    def _all_reduce_one_dtype(self, values, op="sum"):
+        if op != "sum" and self._ring is not None:
+            return ring_ops.all_reduce(self._ring, values, op)
+        if op != "sum":
+            return [_reduce(every, op) for every in self._all_gather_one_dtype(values)]
         # The strategy sends it through the ring, if there is one.
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, values, self.options)
@@ -217,6 +194,16 @@ def _time_behind(tensors):
             tf.float64,
             stateful=False,
         )
+
+
+def _reduce(stacked, op):
+    """The maximum or minimum over the first axis; NaN where there is one."""
+    result = (tf.reduce_max if op == "max" else tf.reduce_min)(stacked, axis=0)
+    if not stacked.dtype.is_floating:
+        return result
+    # TensorFlow's reductions pass a NaN over, or not, by the device and the shape.
+    unknown = tf.reduce_any(tf.math.is_nan(stacked), axis=0)
+    return tf.where(unknown, tf.constant(np.nan, stacked.dtype), result)
 
 
 def _pack(values):

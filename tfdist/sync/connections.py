@@ -77,18 +77,19 @@ class Connections:
         self._calls = itertools.count()
         self._lock = threading.Lock()
 
-    def call(self, size, arrays):
+    def call(self, size, arrays, kind=""):
         """A context that is one call of all workers.
 
         Args:
             size: int, the same on all workers that make the same call.
             arrays: list of arrays; their shapes and dtypes are, too.
+            kind: str, as are the words for what is done with them.
 
         Returns:
             A context manager that gives `exchange(sends, receives)`: two dicts, from the
             index of a worker to a list of arrays to send it, and to fill with what it sends.
         """
-        shapes = ",".join(f"{a.shape}{a.dtype}" for a in arrays)
+        shapes = ",".join([kind, *(f"{a.shape}{a.dtype}" for a in arrays)])
         header = _HEADER.pack(_MAGIC, next(self._calls) % 2**32, size, zlib.crc32(shapes.encode()))
         return _Call(self, header)
 

@@ -78,30 +78,28 @@ class OuterOptimization(Algorithm):
             self.compressor.check(self.outer_optimizer, variables)
 
     def init(self, variables):
-        state = super().init(variables)
-        state["examples"] = [new_variable(tf.zeros([], tf.float64)) for _ in range(self.fragments)]
-        self._parts = _parts(variables, self.fragments)
-        self._anchors = [
+        anchors = [
             keras.Variable(tf.zeros(v.shape, v.dtype), name=f"anchor_{i}", aggregation="none")
             for i, v in enumerate(variables)
         ]
-        state["anchors"] = [anchor.value for anchor in self._anchors]
-        self._optimizers = []
-        for place, part in enumerate(self._parts):
+        optimizers, compressors = [], []
+        for part in _parts(variables, self.fragments):
             # One each: its count of steps is that of its fragment.
             optimizer = type(self.outer_optimizer).from_config(self.outer_optimizer.get_config())
-            optimizer.build([self._anchors[i] for i in part])
-            self._optimizers.append(optimizer)
-            state[f"outer optimizer {place}"] = [v.value for v in optimizer.variables]
-            for name, kept in compressor_state(
-                self.compressor, [variables[i] for i in part]
-            ).items():
-                state[f"fragment {place} {name}"] = kept
-        return state
+            optimizer.build([anchors[i] for i in part])
+            optimizers.append(optimizer)
+            compressors.append(compressor_state(self.compressor, [variables[i] for i in part]))
+        return {
+            **super().init(variables),
+            "anchors": anchors,
+            "examples": [new_variable(tf.zeros([], tf.float64)) for _ in range(self.fragments)],
+            "fragments' compressors": compressors,
+            "outer optimizers": optimizers,
+        }
 
     def start(self, state, variables):
         for anchor, variable in zip(state["anchors"], variables):
-            anchor.assign(tf.convert_to_tensor(variable))
+            anchor.value.assign(tf.convert_to_tensor(variable))
 
     def after_update(self, state, variables, communicator):
         step = state["step"][0].assign_add(1)
@@ -120,8 +118,9 @@ class OuterOptimization(Algorithm):
         return synchronized
 
     def _exchange(self, place, state, variables, communicator):
-        part, examples = self._parts[place], state["examples"][place]
-        anchors = [self._anchors[i] for i in part]
+        part = _parts(variables, self.fragments)[place]
+        examples = state["examples"][place]
+        anchors = [state["anchors"][i] for i in part]
         deltas = [anchor.value - variables[i] for anchor, i in zip(anchors, part)]
         if self.compressor is None:
             mean = weighted_mean(deltas, examples, communicator.all_reduce)
@@ -129,22 +128,17 @@ class OuterOptimization(Algorithm):
             (total,) = communicator.all_reduce([tf.convert_to_tensor(examples)])
             share = communicator.num_replicas * tf.math.divide_no_nan(examples, total)
             shares = [delta * tf.cast(share, delta.dtype) for delta in deltas]
-            prefix = f"fragment {place} "
-            kept = {
-                name.removeprefix(prefix): of
-                for name, of in state.items()
-                if name.startswith(prefix)
-            }
+            kept = state["fragments' compressors"][place]
             mean = compress(self.compressor, kept, shares, communicator)
         with reduced_already():
-            self._optimizers[place].apply(mean, anchors)
+            state["outer optimizers"][place].apply(mean, anchors)
         for anchor, i in zip(anchors, part):
             variables[i].assign(tf.convert_to_tensor(anchor.value))
             anchor.value.assign(tf.convert_to_tensor(variables[i]))  # within its constraint
         examples.assign(0)
 
     def average(self, state, variables, communicator):
-        for part, examples in zip(self._parts, state["examples"]):
+        for part, examples in zip(_parts(variables, self.fragments), state["examples"]):
             assign_weighted_mean([variables[i] for i in part], examples + _TINY, communicator)
 
     def agrees_at(self, step):

@@ -1,4 +1,4 @@
-"""Sums and gathers NumPy arrays over the workers of a job, through TCP.
+"""Reduces and gathers NumPy arrays over the workers of a job, through TCP.
 
 TensorFlow's collectives between CPUs wrap each tensor into protocol buffers and
 gRPC messages; on two workers of one machine they move 0.2 GB/s where plain
@@ -19,6 +19,8 @@ import numpy as np
 from tfdist.sync.buffers import Buffers
 from tfdist.sync.connections import Connections
 
+_OPS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+
 _DIRECT_BYTES = 64 * 2**10  # messages up to this size take the way of least latency
 
 
@@ -29,14 +31,15 @@ class Ring(Connections):
         super().__init__(*args, **kwargs)
         self._buffers = Buffers()
 
-    def all_reduce(self, arrays, members=None):
-        """Sums each array over all workers, or over a group of them.
+    def all_reduce(self, arrays, members=None, op="sum"):
+        """Reduces each array over all workers, or over a group of them.
 
         Args:
             arrays: list of arrays of one numeric dtype; the same shapes on all workers.
             members: ascending list of the indices of this worker's group, itself
                 included; None for all. Groups of one call must not overlap; a worker
                 that is alone in its group must call, too, and sends nothing.
+            op: "sum", "max" or "min"; NaN where a worker has NaN.
 
         Returns:
             A list of arrays like `arrays`; the same bits on all workers of a group.
@@ -47,11 +50,11 @@ class Ring(Connections):
         """
         members = list(range(self.size)) if members is None else list(members)
         flat, parts = self._buffers.flatten(arrays)
-        with self.call(flat.nbytes, arrays) as exchange, np.errstate(all="ignore"):
+        with self.call(flat.nbytes, arrays, op) as exchange, np.errstate(all="ignore"):
             if flat.nbytes <= _DIRECT_BYTES:
-                self._reduce_directly(flat, exchange, members)
+                self._reduce_directly(flat, exchange, members, _OPS[op])
             else:
-                self._reduce_around_the_ring(flat, exchange, members)
+                self._reduce_around_the_ring(flat, exchange, members, _OPS[op])
         return parts
 
     def all_to_all(self, arrays_by_worker):
@@ -116,17 +119,17 @@ class Ring(Connections):
 
     # -- algorithms -----------------------------------------------------------
 
-    def _reduce_directly(self, flat, exchange, members):
+    def _reduce_directly(self, flat, exchange, members, reduce):
         received = {peer: np.empty_like(flat) for peer in members if peer != self.index}
         incoming = {peer: [received[peer]] for peer in received}
         exchange({peer: [flat] for peer in incoming}, incoming)
         received[self.index] = flat.copy()
         total = received[members[0]]
         for worker in members[1:]:
-            np.add(total, received[worker], out=total)
+            reduce(total, received[worker], out=total)
         flat[...] = total
 
-    def _reduce_around_the_ring(self, flat, exchange, members):
+    def _reduce_around_the_ring(self, flat, exchange, members, reduce):
         size, index = len(members), members.index(self.index)
         following, previous = members[(index + 1) % size], members[index - 1]
         chunk = -(-len(flat) // size)
@@ -136,7 +139,7 @@ class Ring(Connections):
             mine, theirs = chunks[(index - step) % size], chunks[(index - step - 1) % size]
             incoming = received[: len(theirs)]
             exchange({following: [mine]}, {previous: [incoming]})
-            np.add(theirs, incoming, out=theirs)
+            reduce(theirs, incoming, out=theirs)
         for step in range(size - 1):
             mine, theirs = chunks[(index - step + 1) % size], chunks[(index - step) % size]
             exchange({following: [mine]}, {previous: [theirs]})

@@ -4,12 +4,13 @@ import numpy as np
 import tensorflow as tf
 
 
-def all_reduce(ring, values):
-    """Sums each value over all workers.
+def all_reduce(ring, values, op="sum"):
+    """Reduces each value over all workers.
 
     Args:
         ring: a `tfdist.sync.ring.Ring`.
-        values: list of numeric tensors, or `tf.IndexedSlices`.
+        values: list of numeric tensors, or (of sums) `tf.IndexedSlices`.
+        op: "sum", "max" or "min".
 
     Returns:
         A list like `values`; the same bits on all workers. The rows of
@@ -23,8 +24,8 @@ def all_reduce(ring, values):
         else:
             dense.setdefault(value.dtype, []).append(position)
     for positions in dense.values():
-        summed = _sum(ring, [values[position] for position in positions])
-        for position, total in zip(positions, summed):
+        reduced = _reduce(ring, [values[position] for position in positions], op)
+        for position, total in zip(positions, reduced):
             results[position] = total
     return results
 
@@ -89,11 +90,11 @@ def _shaped_as(results, values, leading=()):
     return [_shaped(result, [*leading, *value.shape]) for result, value in zip(results, values)]
 
 
-def _sum(ring, tensors):
+def _reduce(ring, tensors, op):
     # Stateful operations of a function run in the order of the program, so that
     # all workers make their calls in the same order.
     totals = _numpy_function(
-        lambda *arrays: ring.all_reduce([np.asarray(array) for array in arrays]),
+        lambda *arrays: ring.all_reduce([np.asarray(array) for array in arrays], op=op),
         tensors,
         [tensor.dtype for tensor in tensors],
     )

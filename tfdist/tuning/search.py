@@ -12,6 +12,7 @@ import keras
 
 from tfdist import cluster_info, tf_config
 from tfdist.arguments import integer
+from tfdist.strategies.single import answering
 from tfdist.tuning.oracle_service import OracleService, environment
 from tfdist.tuning.results import SearchResults
 
@@ -100,7 +101,7 @@ def search(
     seed = integer("seed", seed, least=0)
     directory = pathlib.Path(directory).absolute()
     space = _space(keras_tuner, build)
-    together = getattr(strategy, "num_workers", 1) > 1
+    together = answering(strategy).num_workers > 1
     cluster = tf_config.from_environment()
     apart = len(cluster.addresses) > 1 and not together
 
