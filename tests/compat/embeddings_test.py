@@ -12,7 +12,7 @@ IDS = np.array([[0, 6, 10], [5, -1, 3]])
 class Servers:
     """Stands for a strategy with parameter servers, where Keras asks which one is in force."""
 
-    is_asynchronous = True
+    is_tfdist = is_asynchronous = True
 
     def __init__(self, parts=1):
         partitioners = tf.distribute.experimental.partitioners
