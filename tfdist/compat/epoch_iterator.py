@@ -15,7 +15,7 @@ import contextlib
 import tensorflow as tf
 from keras.src.trainers.trainer import Trainer
 
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 
 
 def install():

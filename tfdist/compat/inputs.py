@@ -26,7 +26,7 @@ from tensorflow.python.distribute.input_lib import (
     _SingleWorkerDatasetIteratorBase,
 )
 
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 
 
 def install():

@@ -19,7 +19,7 @@ from keras.src.losses import loss as loss_module
 from keras.src.trainers import compile_utils
 
 from tfdist.compat import active_step
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 
 _UNREDUCED = ("sum", "none", None)
 

@@ -9,7 +9,7 @@ computes what it always does.
 import tensorflow as tf
 
 from tfdist.compat import active_step
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 
 
 def install():
