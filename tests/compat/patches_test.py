@@ -10,6 +10,7 @@ import ast
 import functools
 import importlib.util
 import pathlib
+import warnings
 import zipfile
 
 import devices
@@ -21,9 +22,11 @@ from keras.src.backend.tensorflow import nn
 from keras.src.backend.tensorflow.core import Variable
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
+from keras.src.legacy.saving import legacy_h5_format
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
+from keras.src.saving import saving_lib
 from keras.src.trainers import compile_utils
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
@@ -39,7 +42,7 @@ from upstream import two_cpus
 
 import tfdist
 from tfdist import compat
-from tfdist.compat.install import PATCHES
+from tfdist.compat.replacing import PATCHES
 
 PACKAGE = str(pathlib.Path(tfdist.__file__).parent)
 DOCS = pathlib.Path(PACKAGE).parent / "docs"
@@ -200,6 +203,14 @@ def a_training(path):
     return [*results, *model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)]
 
 
+@case(PERMANENT, keras.callbacks.SwapEMAWeights, "_tf_swap_variables")
+def weights_and_averages(path):
+    model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    fit = model.fit(X, Y, epochs=2, verbose=0, callbacks=[swap], validation_data=(X, Y))
+    return [*model.get_weights(), *fit.history.values()]
+
+
 @case(PERMANENT, keras.random.SeedGenerator, "next")
 def random_numbers(path):
     generator = keras.random.SeedGenerator(3)
@@ -208,14 +219,22 @@ def random_numbers(path):
 
 
 @case(PERMANENT, keras.Model, "save", "save_weights")
-@case(PERMANENT, keras.saving, "save_model")
+@case(PERMANENT, keras.saving, "save_model", "save_weights")
 @case(PERMANENT, keras.models, "save_model")
+@case(PERMANENT, saving_lib, "save_model", "save_weights_only")
+@case(PERMANENT, legacy_h5_format, "save_model_to_hdf5")
 def files(path):
     model, found = compiled(), []
     model.save(path / "0.keras")
     keras.saving.save_model(model, path / "1.keras")
     keras.models.save_model(model, path / "2.keras")
     model.save_weights(path / "3.weights.h5")
+    keras.saving.save_weights(model, path / "4.weights.h5")
+    model.load_weights(path / "4.weights.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the format is an old one
+        legacy_h5_format.save_model_to_hdf5(model, path / "5.h5")
+    found += keras.saving.load_model(path / "5.h5", compile=False).get_weights()
     for file in sorted(path.glob("*.keras")):
         found += keras.saving.load_model(file).get_weights()
         found += sorted(zipfile.ZipFile(file).namelist())
