@@ -93,6 +93,16 @@ def test_outside_of_a_graph_results_alone_are_known():
     }
 
 
+def test_what_is_computed_from_a_result_outside_of_a_graph_is_warned_of():
+    def logs(mean, recall, x):
+        mean.update_state(x)
+        recall.update_state(x > 0, x)
+        return {"recall": recall.result(), "twice": 2.0 * mean.result()}
+
+    with pytest.warns(UserWarning, match="the results of mean and logs them not as they are"):
+        assert taken_apart(logs, eagerly=True)["derived"] == {"recall"}
+
+
 def test_variables_that_all_replicas_hold_alike():
     with two_cpus().scope():
         rate, other = keras.Variable(0.1), keras.Variable(0.2)

@@ -8,11 +8,12 @@ the user's own may call anything "loss", keep a metric's result under another ke
 nested structure, or log twice a metric's result.
 
 Limits: with `run_eagerly=True` results are found as they are; what was computed from them
-is averaged over replicas, like any other log.
+is averaged over replicas, like any other log, with a warning.
 """
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -136,6 +137,8 @@ class StepLogs:
         for place, value in enumerate(tf.nest.flatten(logs)):
             take_apart(place, value, names[place] if place < len(names) else None)
         self.derived = set(self._derivations)
+        if tf.executing_eagerly() and len(self.derived) < len(tf.nest.flatten(logs)):
+            self._warn_of_results_that_are_not_logged()
         self._structure = tf.nest.map_structure(lambda value: None, logs)
 
     def is_of(self, logs):
@@ -155,6 +158,20 @@ class StepLogs:
             found = next(iter(named or same), None)
         if found is not None:
             self._derivations[place] = _Derived([found], [], lambda values, extras: values[found])
+
+    def _warn_of_results_that_are_not_logged(self):
+        leaves = [leaf for derived in self._derivations.values() for leaf in derived.leaves]
+        logged = {id(leaf.metric) for leaf in leaves}
+        results = [r for r in self._results.values() if id(r.metric) not in logged]
+        used = sorted({result.metric.name for result in results})
+        if used:
+            warnings.warn(
+                f"A step with `run_eagerly=True` asked for the results of {', '.join(used)} and "
+                "logs them not as they are. A log that is computed from a metric's result is "
+                "averaged over replicas here, which is not what one process logs; without "
+                "`run_eagerly=True` it is computed from the metric of all replicas.",
+                stacklevel=2,
+            )
 
     def _take_apart(self, place, value, name):
         if not isinstance(value, tf.Tensor):
