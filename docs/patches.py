@@ -11,7 +11,7 @@ import pkgutil
 import re
 
 from tfdist import compat
-from tfdist.compat.install import PATCHES
+from tfdist.compat.replacing import PATCHES
 
 PAGE = pathlib.Path(__file__).parent / "explanation" / "patches.md"
 HEAD = """# Patches

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 import importlib.util
 import json
 import pathlib
@@ -92,6 +93,32 @@ def test_a_room_imports_only_from_below(path):
             assert FLOORS[other] < FLOORS[room], f"{name_of(path)} imports {name}, not below it"
         if room == "cluster_info" and other != "tf_config":
             assert not at_module_level, f"{name_of(path)} imports {name} at module level"
+
+
+def imported_modules():
+    """Of each module of tfdist the names of those that it imports, in functions too."""
+    known = {dotted(path) for path in MODULES} - {"tfdist"}  # which has its names lazily
+    found = {}
+    for path in MODULES:
+        names = [name for name, _ in imports(path)]
+        modules = [name if name in known else name.rpartition(".")[0] for name in names]
+        found[dotted(path)] = known.intersection(modules)
+    return found
+
+
+def dotted(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def test_imports_do_not_go_in_a_circle():
+    try:
+        graphlib.TopologicalSorter(imported_modules()).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+    found = imported_modules()  # or the search is broken
+    assert "tfdist.compat.trainer" in found["tfdist.compat.install"]
+    assert "tfdist.evaluation.litert" in found["tfdist.evaluation.predictors"]
 
 
 @pytest.mark.parametrize("path", library(), ids=name_of)

@@ -39,7 +39,7 @@ from upstream import two_cpus
 
 import tfdist
 from tfdist import compat
-from tfdist.compat.install import PATCHES
+from tfdist.compat.replacing import PATCHES
 
 PACKAGE = str(pathlib.Path(tfdist.__file__).parent)
 DOCS = pathlib.Path(PACKAGE).parent / "docs"

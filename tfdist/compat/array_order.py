@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 from tfdist.compat import coordination, py_dataset
-from tfdist.compat.install import note
+from tfdist.compat.replacing import note
 
 note(
     __name__,

@@ -14,7 +14,7 @@ Limit: a name that was bound before the first strategy was made
 import tensorflow as tf
 
 from tfdist.compat import active_step
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 
 
 def install():

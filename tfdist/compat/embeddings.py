@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras import ops
 from keras.src.layers.core.embedding import Embedding
 
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 from tfdist.compat.strategy import is_asynchronous, is_tfdist
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras.src.trainers.epoch_iterator import EpochIterator
 from keras.src.trainers.trainer import Trainer
 
-from tfdist.compat.install import note, replace
+from tfdist.compat.replacing import note, replace
 
 note(
     __name__,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.distribute.cross_device_ops import CollectiveAllReduce
 from tensorflow.python.distribute.cross_device_utils import CollectiveReplicaLauncher
 
-from tfdist.compat.install import note
+from tfdist.compat.replacing import note
 
 note(
     __name__,

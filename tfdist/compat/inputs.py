@@ -26,7 +26,7 @@ from tensorflow.python.distribute.input_lib import (
     _SingleWorkerDatasetIteratorBase,
 )
 
-from tfdist.compat.install import note, replace
+from tfdist.compat.replacing import note, replace
 
 note(
     __name__,

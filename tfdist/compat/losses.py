@@ -19,7 +19,7 @@ from keras.src.losses import loss as loss_module
 from keras.src.trainers import compile_utils
 
 from tfdist.compat import active_step
-from tfdist.compat.install import note, replace
+from tfdist.compat.replacing import note, replace
 
 _UNREDUCED = ("sum", "none", None)
 _IN_A_STEP = "in a step of `fit` or `evaluate`"

@@ -15,7 +15,7 @@ from keras.layers import BatchNormalization
 from keras.src.backend.tensorflow import nn
 
 from tfdist.compat import active_step
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 
 
 def install():

@@ -19,7 +19,7 @@ from tensorflow.python.distribute.parameter_server_strategy_v2 import (
     ParameterServerStrategyV2Extended,
 )
 
-from tfdist.compat.install import note
+from tfdist.compat.replacing import note
 
 _OF_OURS = "on the `extended` of a `tfdist.ParameterServerStrategy`"
 

@@ -22,7 +22,7 @@ from keras.src.backend.tensorflow.trainer import TFEpochIterator
 from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer, PyDatasetAdapter
 
 from tfdist.compat import coordination
-from tfdist.compat.install import note, replace
+from tfdist.compat.replacing import note, replace
 
 note(
     __name__,

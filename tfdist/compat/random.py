@@ -12,7 +12,7 @@ import keras
 from keras.src.random.seed_generator import SeedGenerator
 
 from tfdist.compat import active_step
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 
 # An odd constant (2**32 / golden ratio), so that multiplying by it permutes the
 # 32-bit integers: different replicas never share a seed.

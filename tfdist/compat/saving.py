@@ -15,7 +15,7 @@ import keras
 from keras.src.legacy.saving import legacy_h5_format
 from keras.src.saving import saving_lib
 
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 from tfdist.compat.trainer import strategy_of
 
 _ELSEWHERE = ("a model of a tfdist strategy, on a worker that is not the chief", "writes nothing")

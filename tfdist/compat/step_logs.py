@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import active_step, graphs
-from tfdist.compat.install import note
+from tfdist.compat.replacing import note
 
 note(
     __name__,

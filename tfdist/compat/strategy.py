@@ -27,7 +27,7 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import Collecti
 from tensorflow.python.distribute.mirrored_strategy import MirroredExtended
 
 from tfdist.compat import gpu_dtypes
-from tfdist.compat.install import note
+from tfdist.compat.replacing import note
 
 _OF_OURS = "on the `extended` of a tfdist strategy"
 

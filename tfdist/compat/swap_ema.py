@@ -10,7 +10,7 @@ swap and its way back must change none.
 
 from keras.callbacks import SwapEMAWeights
 
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 from tfdist.compat.strategy import is_tfdist, local_components
 from tfdist.compat.trainer import optimizer_strategy
 from tfdist.compat.variables import swap_assigned

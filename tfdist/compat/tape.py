@@ -10,8 +10,8 @@ the tape first, with an error of TensorFlow's that does not say what to write.
 import tensorflow as tf
 
 from tfdist.compat import active_step
-from tfdist.compat.install import replace
 from tfdist.compat.optimizer import not_on_a_replica
+from tfdist.compat.replacing import replace
 from tfdist.compat.strategy import is_tfdist
 
 

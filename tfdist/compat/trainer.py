@@ -35,7 +35,7 @@ from tfdist.compat import (
     inputs,
     py_dataset,
 )
-from tfdist.compat.install import replace
+from tfdist.compat.replacing import replace
 from tfdist.compat.strategy import is_tfdist
 
 _NOT_DENSE = (tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec)

@@ -22,8 +22,8 @@ from keras.layers import RNN, Layer
 from keras.src.backend.tensorflow.core import Variable
 
 from tfdist.compat import active_step, graphs
-from tfdist.compat.install import replace
 from tfdist.compat.optimizer import applying
+from tfdist.compat.replacing import replace
 from tfdist.compat.strategy import is_tfdist
 
 
