@@ -21,9 +21,11 @@ from keras.src.backend.tensorflow import nn
 from keras.src.backend.tensorflow.core import Variable
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
+from keras.src.legacy.saving import legacy_h5_format
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
+from keras.src.saving import saving_lib
 from keras.src.trainers import compile_utils
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
@@ -208,21 +210,38 @@ def random_numbers(path):
 
 
 @case(PERMANENT, keras.Model, "save", "save_weights")
-@case(PERMANENT, keras.saving, "save_model")
+@case(PERMANENT, keras.saving, "save_model", "save_weights")
 @case(PERMANENT, keras.models, "save_model")
+@case(PERMANENT, saving_lib, "save_model", "save_weights_only")
+@case(PERMANENT, legacy_h5_format, "save_model_to_hdf5")
 def files(path):
     model, found = compiled(), []
     model.save(path / "0.keras")
     keras.saving.save_model(model, path / "1.keras")
     keras.models.save_model(model, path / "2.keras")
     model.save_weights(path / "3.weights.h5")
+    keras.saving.save_weights(model, path / "4.weights.h5")
+    keras.saving.save_model(model, path / "5.h5")
+    found += keras.saving.load_model(path / "5.h5", compile=False).get_weights()
     for file in sorted(path.glob("*.keras")):
         found += keras.saving.load_model(file).get_weights()
         found += sorted(zipfile.ZipFile(file).namelist())
     before = model.get_weights()
     model.set_weights([0 * weight for weight in before])
     model.load_weights(path / "3.weights.h5")
+    found += model.get_weights()
+    model.set_weights([0 * weight for weight in before])
+    model.load_weights(path / "4.weights.h5")
     return [*found, *before, *model.get_weights()]
+
+
+@case(PERMANENT, keras.callbacks.SwapEMAWeights, "_tf_swap_variables")
+def swapped_averages(path):
+    model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    data = np.ones((4, 2)), np.ones((4, 1))
+    history = model.fit(*data, epochs=2, callbacks=[swap], validation_data=data, verbose=0)
+    return [*history.history["val_loss"], *model.get_weights()]
 
 
 @case(PERMANENT, keras.Model, "export")
