@@ -241,7 +241,19 @@ def files(path):
     before = model.get_weights()
     model.set_weights([0 * weight for weight in before])
     model.load_weights(path / "3.weights.h5")
+    found += model.get_weights()
+    model.set_weights([0 * weight for weight in before])
+    model.load_weights(path / "4.weights.h5")
     return [*found, *before, *model.get_weights()]
+
+
+@case(PERMANENT, keras.callbacks.SwapEMAWeights, "_tf_swap_variables")
+def swapped_averages(path):
+    model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    data = np.ones((4, 2)), np.ones((4, 1))
+    history = model.fit(*data, epochs=2, callbacks=[swap], validation_data=data, verbose=0)
+    return [*history.history["val_loss"], *model.get_weights()]
 
 
 @case(PERMANENT, keras.Model, "export")
