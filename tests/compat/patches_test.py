@@ -203,14 +203,6 @@ def a_training(path):
     return [*results, *model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)]
 
 
-@case(PERMANENT, keras.callbacks.SwapEMAWeights, "_tf_swap_variables")
-def weights_and_averages(path):
-    model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
-    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    fit = model.fit(X, Y, epochs=2, verbose=0, callbacks=[swap], validation_data=(X, Y))
-    return [*model.get_weights(), *fit.history.values()]
-
-
 @case(PERMANENT, keras.random.SeedGenerator, "next")
 def random_numbers(path):
     generator = keras.random.SeedGenerator(3)
