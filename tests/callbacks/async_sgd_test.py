@@ -24,5 +24,5 @@ def test_it_needs_parameter_servers(strategy):
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")
     x = np.zeros((4, 1))
-    with pytest.raises(ValueError, match=r"the workers of a `tfdist\.ParameterServer"):
+    with pytest.raises(ValueError, match=r"needs a `tfdist\.ParameterServer"):
         model.fit(x, x, callbacks=[tfdist.callbacks.AsyncSGD()], verbose=0)

@@ -93,10 +93,14 @@ class Steps:
         return self._sync.with_traffic(self._execute(iterator))
 
     def _execute(self, iterator):
+        if inputs.is_iterator(iterator):
+            return self._run(iterator)
+        logs = self._run(self._dealt_out(next(iterator)))  # `train_on_batch`
+        self._sums.add_up()
+        return self._of_global_metrics(logs)
+
+    def _run(self, iterator):
         model, strategy = self._model, self._strategy
-        one_batch = not inputs.is_iterator(iterator)
-        if one_batch:
-            iterator = self._dealt_out(next(iterator))
         if inputs.ends_quietly(iterator):
             if not self._ever_ran:
                 _trace(self._many_steps, iterator)
@@ -119,8 +123,6 @@ class Steps:
         if logs is None:
             read_before = self._ever_ran or epoch_iterator.was_read(iterator)
             raise StopIteration if read_before else checks.empty_dataset()
-        if one_batch and self._sums.add_up():
-            return self._of_global_metrics(logs)
         return logs
 
     def _dealt_out(self, batch):
