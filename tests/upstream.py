@@ -35,3 +35,19 @@ def two_cpus():
     import tfdist
 
     return tfdist.MirroredStrategy(devices.PAIR)
+
+
+def stock_pair():
+    """A `tf.distribute.MirroredStrategy` of two replicas, whose collectives mix with no other's.
+
+    TensorFlow numbers those of all strategies of a process alike: the first one of the second
+    is taken for the first one's, and fails, and with it all that follow in the process.
+    """
+    from tfdist.compat import strategy
+
+    class Stock(tf.distribute.MirroredStrategy):
+        def __init__(self, devices):
+            strategy.number_collectives_apart(self)
+            super().__init__(devices)
+
+    return Stock(devices.PAIR)

@@ -1,11 +1,10 @@
 import contextlib
 
-import devices
 import numpy as np
 import pytest
 import tensorflow as tf
 from simulated import on_replicas
-from upstream import original, require, require_parameters
+from upstream import original, require, require_parameters, stock_pair
 
 from tfdist import compat
 from tfdist.compat import active_step
@@ -61,7 +60,7 @@ def test_elsewhere_they_are_the_originals():
     class Communicator:
         num_replicas = 2
 
-    strategy = tf.distribute.MirroredStrategy(devices.PAIR)
+    strategy = stock_pair()
 
     def on_replica(functions, step=None):
         with contextlib.nullcontext() if step is None else active_step.activate(step):

@@ -1,4 +1,3 @@
-import devices
 import keras
 import numpy as np
 import pytest
@@ -6,7 +5,7 @@ import tensorflow as tf
 from keras.src.losses import loss as loss_module
 from keras.src.trainers import compile_utils
 from simulated import on_replicas
-from upstream import original, require, require_parameters
+from upstream import original, require, require_parameters, stock_pair
 
 from tfdist import compat
 from tfdist.compat import active_step
@@ -237,7 +236,7 @@ def test_compiled_heads_give_the_gradient_and_the_logs_of_one_process(heads, spl
 
 def test_scaling_for_distribution_is_left_to_the_step():
     loss = tf.constant(3.0)
-    strategy = tf.distribute.MirroredStrategy(devices.PAIR)
+    strategy = stock_pair()
     with strategy.scope():
         assert float(loss_module.scale_loss_for_distribution(loss)) == 1.5
         assert float(loss_module.unscale_loss_for_distribution(loss)) == 6.0

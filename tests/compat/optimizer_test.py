@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
-from upstream import original, require, require_parameters, two_cpus
+from upstream import original, require, require_parameters, stock_pair, two_cpus
 
 import tfdist
 from tfdist import compat
@@ -185,7 +185,7 @@ def test_eager_steps_sum_what_tensorflow_sums(make, of_all):
             strategy.run(step)
         return [v.numpy() for v in strategy.experimental_local_results(variable.value)]
 
-    expected = weights(tf.distribute.MirroredStrategy(devices.PAIR))
+    expected = weights(stock_pair())
     assert not np.array_equal(expected[0], [1.0, 2.0])
     np.testing.assert_allclose(weights(two_cpus()), expected, rtol=1e-6)
 

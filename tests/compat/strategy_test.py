@@ -1,13 +1,14 @@
 import devices
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorflow.python.distribute import cross_device_ops, distribute_lib
 from tensorflow.python.distribute.collective_all_reduce_strategy import (
     CollectiveAllReduceExtended,
 )
 from tensorflow.python.distribute.mirrored_strategy import MirroredExtended
-from upstream import require, require_parameters, two_cpus
+from upstream import require, require_parameters, stock_pair, two_cpus
 
 import tfdist
 from tfdist.compat import strategy as engine
@@ -68,6 +69,23 @@ def test_strategies_of_one_process_do_not_mix_their_collectives_up():
             model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
             model.compile("sgd", "mse")
         model.fit(np.ones((4, 3)), np.ones((4, units)), verbose=0)
+
+
+@pytest.mark.parametrize("first", ["tfdist's", "TensorFlow's"])
+def test_nor_with_those_of_tensorflow(first):
+    def total(strategy, size):
+        strategy.run(lambda: None)
+        values = strategy.experimental_distribute_values_from_function(lambda _: tf.ones([size]))
+        return strategy.reduce("SUM", values, axis=None).numpy().tolist()
+
+    made = [
+        lambda: tfdist.MultiWorkerMirroredStrategy(),
+        two_cpus,
+        stock_pair,
+    ]
+    for size, make in enumerate(made if first == "tfdist's" else reversed(made), start=2):
+        strategy = make()
+        assert total(strategy, size) == [2.0] * size
 
 
 def test_a_cross_device_ops_of_the_users_is_used():

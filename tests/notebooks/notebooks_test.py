@@ -14,7 +14,7 @@ NOTEBOOKS = sorted((pathlib.Path(__file__).resolve().parents[2] / "notebooks").g
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(
-        notebook, timeout=slowness.seconds(240), resources={"metadata": {"path": path.parent}}
+        notebook, timeout=round(slowness.seconds(240)), resources={"metadata": {"path": path.parent}}
     ).execute()
     last = notebook.cells[-1].outputs
     assert any("image/png" in output.get("data", {}) for output in last)

@@ -50,7 +50,7 @@ def test_workers_that_reduce_in_other_ways_are_noticed():
         return ring.all_reduce([np.ones(3)], op=["sum", "max"][ring.index])
 
     for error in on_workers(2, program):
-        assert isinstance(error, ConnectionError) and "makes another call" in str(error)
+        assert isinstance(error, ConnectionError) and "makes a different call" in str(error)
 
 
 def test_bfloat16():

@@ -62,9 +62,9 @@ note(
 
 # One strategy may need a few keys: one for each set of devices that it reduces over.
 # Keys of multi-worker strategies must be equal on all workers, so strategies that
-# a worker makes for itself are counted apart.
+# a worker makes for itself are counted apart. TensorFlow's own begin at 0.
 _local_group_keys = itertools.count(1_000_000, 1000)
-_group_keys_of_all_workers = itertools.count(0, 1000)
+_group_keys_of_all_workers = itertools.count(1_000_000_000, 1000)
 
 
 def is_tfdist(strategy):
