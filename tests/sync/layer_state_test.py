@@ -222,3 +222,15 @@ def test_a_custom_loop_aggregates_as_tf_distribute(aggregation, expected):
 
     step()
     assert [float(part) for part in variable.value.values] == [expected] * 2
+
+
+def test_a_counter_that_the_model_does_not_know_of():
+    def program(communicator):
+        variable = new_state("int32", 5)
+        step = keras_step(communicator, (3, 1))  # without a list of variables
+        with active_step.activate(step):
+            variable.assign_add(tf.constant([3, 1][communicator.replica]))
+        step.finish({}, step.take_logs({}, [], []), [])
+        return int(variable.value)
+
+    assert on_replicas(2, program) == [9, 9]

@@ -224,14 +224,14 @@ def _note_assignment(original):
                 copy.assign(tf.cast(value, copy.dtype))
             return
         noted = step is not None and not applying()
+        if noted:  # first, since what it was before may be needed
+            step.note_assignment(self, value)
         if noted and step.weighs_examples:
             assign_own(self.value, value)
         else:
             original(self, value)
         if self.synchronization == "on_read" and _is_under_a_strategy(self):
             vars(self._value)["_tfdist_differs"] = True
-        if noted:
-            step.note_assignment(self, value)
 
     return _direct_assign
 

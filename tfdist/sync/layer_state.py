@@ -15,7 +15,8 @@ The states of a stateful RNN are its replica's own.
 Limits: an average that moves by `assign_add(rate * (x - mean))` cannot be told from a
 counter, so `assign_add` to floating-point state without an `aggregation` is averaged, with a
 warning. An integer that is assigned otherwise, from the examples, is left as each replica
-has it, with a warning.
+has it, with a warning. With `run_eagerly=True` any tensor that is added to an integer counts
+as one of the examples, and a Python number as the same for all.
 """
 
 import warnings
@@ -33,7 +34,8 @@ class LayerState:
     """What the layers of one replica have assigned in one step.
 
     Args:
-        variables: list of Keras variables that they may assign.
+        variables: list of Keras variables that they may assign. Others are known when they
+            are assigned, but not in a condition.
     """
 
     def __init__(self, variables=()):
@@ -50,7 +52,7 @@ class LayerState:
         self._rows = {shape[0] for shape in own if len(shape)}
 
     def note_assignment(self, variable, value):
-        """A layer assigns `value` to `variable` (a Keras variable)."""
+        """A layer is about to assign `value` to `variable` (a Keras variable)."""
         if _is_apart(variable):
             return
         if _counts(variable) and id(variable) not in self._added | self._added_alike:
@@ -60,6 +62,8 @@ class LayerState:
                     self.note_addition(variable, amount)
             elif not compat_variables.is_alike(value) and not tf.executing_eagerly():
                 _warn_of_integer(variable)
+        if _may_be_summed(variable) and id(variable) not in self._before:
+            self._before[id(variable)] = tf.convert_to_tensor(variable.value)
         self._assigned[id(variable)] = variable
 
     def note_addition(self, variable, amount):

@@ -81,7 +81,7 @@ class Step:
         return loss
 
     def note_assignment(self, variable, value):
-        """A layer has assigned `value` to `variable` (a Keras variable) on this replica."""
+        """A layer is about to assign `value` to `variable` (a Keras variable) on this replica."""
 
     def note_addition(self, variable, amount):
         """A layer is about to add `amount` to `variable`, by an assignment that is noted."""
