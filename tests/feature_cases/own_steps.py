@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import BATCH, X, Y, feature, fit
+from feature_cases.common import BATCH, SLOW, X, Y, feature, fit
 
 LABELS = (Y > 1).astype("float32")
 
@@ -50,7 +50,7 @@ def _raw(model, loss, y, predictions):
     return {"raw": loss}
 
 
-@feature
+@feature(quick=SLOW)
 def average_loss_of_the_global_batch():
     def loss_of(model, y, predictions):
         per_example = tf.reduce_mean((predictions - y) ** 2, axis=-1)
@@ -72,7 +72,7 @@ def average_loss_of_the_default_batch_and_a_mean():
     return _trained(loss_of, _raw)
 
 
-@feature
+@feature(quick=SLOW)
 def loss_object_averaged_by_hand_in_own_step():
     bce = keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")
 
@@ -112,7 +112,7 @@ def unreduced_and_reduced_heads():
     return {"loss": found["loss"], "weights": np.concatenate(model.get_weights()[::2])}
 
 
-@feature
+@feature(quick=SLOW)
 def raw_loss_log_beside_others():
     def logs_of(model, loss, y, predictions):
         return {"loss": loss, "total_loss": loss + 0.0}

@@ -44,6 +44,7 @@ sys.exit(pytest.main([*options, *sys.argv[1:]]))
 """
 
 
+@pytest.mark.slow
 def test_keras_own_tests_of_strategies():
     directory = pathlib.Path(keras.__file__).parent / "src" / "backend" / "tensorflow"
     files = [directory / name for name in ("distribute_test.py", "optimizer_distribute_test.py")]
