@@ -154,7 +154,9 @@ class Steps:
         own = {name: value for name, value in logs.items() if name not in traffic}
         if self._differ:
             own = sync.global_logs(own, self._known(own))
-        return {**of_metrics(self._of_global_metrics(own)), **traffic}
+        else:
+            own = self._of_global_metrics(own)
+        return {**of_metrics(own), **traffic}
 
     def _known(self, logs):
         """Dict of the logs that follow from the metrics, which are global now, by places."""
@@ -163,9 +165,8 @@ class Steps:
         return self._logs.of_present_metrics()
 
     def _of_global_metrics(self, logs):
-        """`logs` with those that follow from large or local metrics computed anew."""
-        large = [v for v in metric_variables(self._model) if is_large(v)]
-        if not self._differ and not large:
+        """`logs` with those that follow from metrics of large state computed anew."""
+        if not any(is_large(v) for v in metric_variables(self._model)):
             return logs
         values = tf.nest.flatten(logs)
         for place, value in self._known(logs).items():
