@@ -1,9 +1,10 @@
 """How a global batch is dealt out to replicas."""
 
-import os
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from tfdist.data.reading import without_autotuner
 
 
 class GlobalBatch(NamedTuple):
@@ -95,7 +96,7 @@ def split_global_batches(
                 "Call `dataset.batch(global_batch_size)`."
             )
     if num_replicas == 1:
-        return _single_core_options(dataset)
+        return without_autotuner(dataset)
 
     # As `map` does: it passes the fields of a tuple one by one, not those of a named tuple.
     is_tuple = type(dataset.element_spec) is tuple
@@ -126,7 +127,7 @@ def split_global_batches(
             cardinality *= num_local_replicas
         if cardinality != tf.data.UNKNOWN_CARDINALITY:
             local = local.apply(tf.data.experimental.assert_cardinality(cardinality))
-    return _single_core_options(local.prefetch(2 * num_local_replicas))
+    return without_autotuner(local.prefetch(2 * num_local_replicas), prefetch=0)
 
 
 def _rows(value, begin, size):
@@ -148,12 +149,3 @@ def _examples(value):
     if isinstance(value, tf.RaggedTensor):
         return tf.cast(value.nrows(), tf.int64)
     return tf.shape(value, out_type=tf.int64)[0]
-
-
-def _single_core_options(dataset):
-    """With one visible core, tf.data's autotuner makes every epoch's end wait seconds."""
-    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) > 1:
-        return dataset
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)

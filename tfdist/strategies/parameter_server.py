@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist import compat, tf_config
 from tfdist.compat import parameter_servers as engine
+from tfdist.data.reading import without_autotuner
 from tfdist.strategies import async_functions
 from tfdist.strategies.base import KerasStrategy
 from tfdist.strategies.lost_worker import explain_server
@@ -134,8 +135,8 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
     # -- what Keras and the patches call ------------------------------------
 
     def experimental_distribute_dataset(self, dataset, options=None):
-        """The dataset itself: the coordinator reads it and deals its batches out."""
-        return dataset
+        """The dataset, undistributed: the coordinator reads it and deals its batches out."""
+        return without_autotuner(dataset)
 
     def distribute_datasets_from_function(self, dataset_fn, options=None):
         """A dataset that each worker reads for itself, for `fit`, `evaluate` and `predict`.

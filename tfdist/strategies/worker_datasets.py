@@ -5,6 +5,7 @@ import copy
 import tensorflow as tf
 
 from tfdist.compat.inputs import DataAdapter
+from tfdist.data.reading import without_autotuner
 
 
 class WorkerDatasets(DataAdapter):
@@ -38,7 +39,7 @@ class WorkerDatasets(DataAdapter):
 
         def of_this_worker():
             worker = tf.distribute.coordinator.experimental_get_current_worker_index()
-            return dataset_fn(self._context(tf.cast(worker, tf.int64)))
+            return without_autotuner(dataset_fn(self._context(tf.cast(worker, tf.int64))))
 
         self._datasets = coordinator.create_per_worker_dataset(of_this_worker)
         self._batches = None
