@@ -8,7 +8,8 @@ from upstream import original, require, require_parameters, stock_pair
 
 from tfdist import compat
 from tfdist.compat import active_step
-from tfdist.sync.step import KerasStep, Step
+from tfdist.sync.loop_step import Step
+from tfdist.sync.step import KerasStep
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ from upstream import original, require_parameters, two_cpus
 
 from tfdist import compat
 from tfdist.compat import active_step
-from tfdist.sync.step import KerasStep, Step
+from tfdist.sync.loop_step import Step
+from tfdist.sync.step import KerasStep
 
 X = np.random.default_rng(4).normal(2.0, 3.0, size=(7, 4, 3))
 

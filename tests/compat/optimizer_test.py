@@ -75,6 +75,9 @@ class RecordingStep:
         self.inside.append(compat_optimizer.applying())
         return [2.0 * gradient for gradient in gradients]
 
+    def updated(self, optimizer, gradients, variables):
+        return gradients, variables
+
     def update(self, optimizer, apply, gradients):
         self.inside.append(compat_optimizer.applying())
         return apply(gradients)
@@ -126,6 +129,9 @@ def test_gradients_have_the_shapes_of_their_variables():
         def reduce_gradients(self, gradients, optimizer):
             seen.extend(tf.convert_to_tensor(gradient).shape for gradient in gradients)
             return gradients
+
+        def updated(self, optimizer, gradients, variables):
+            return gradients, variables
 
         def update(self, optimizer, apply, gradients):
             return apply(gradients)

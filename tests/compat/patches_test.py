@@ -168,6 +168,7 @@ def synchronized_normalization(path):
 
 
 @case(PERMANENT, BaseOptimizer, "apply", "scale_loss", "_get_current_learning_rate")
+@case(PERMANENT, BaseOptimizer, "add_variable_from_reference")
 @case(PERMANENT, LossScaleOptimizer, "apply", "scale_loss")
 @case(PERMANENT, TFOptimizer, "_all_reduce_sum_gradients")
 def updates(path):
@@ -362,6 +363,16 @@ def inside_of_a_step(monkeypatch):
     model.compile("sgd", [keras.losses.MeanSquaredError(), keras.losses.MeanAbsoluteError()])
     model.fit(X, [Y, Y], verbose=0)
     return model.found
+
+
+@case(TEMPORARY, BaseOptimizer, "build")
+def an_optimizer_that_keras_builds(monkeypatch):
+    model, found = compiled("adam"), []
+    add = model.optimizer.add_optimizer_variables  # which `build` calls
+    look = lambda *a, **k: (found.append("build" in vars(model.optimizer)), add(*a, **k))[1]  # noqa: E731
+    monkeypatch.setattr(model.optimizer, "add_optimizer_variables", look)
+    model.fit(X, Y, verbose=0)
+    return [(found, [False] * len(found)), (bool(found), True)]
 
 
 @case(TEMPORARY, tf.random, "shuffle")

@@ -7,7 +7,7 @@ from keras.src.backend.tensorflow.core import Variable
 from upstream import original, require_parameters, two_cpus
 
 from tfdist import compat
-from tfdist.compat import active_step, optimizer, variables
+from tfdist.compat import active_step, layout, optimizer, variables
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +82,9 @@ class Step:
     def reduce_gradients(self, gradients, optimizer):
         return gradients
 
+    def updated(self, optimizer, gradients, variables):
+        return gradients, variables
+
     def update(self, optimizer, apply, gradients):
         return apply(gradients)
 
@@ -150,16 +153,16 @@ def test_whose_state_is_its_replicas_own():
         declared = layer.add_weight(shape=(4,), trainable=False, aggregation="mean")
     own = [*lstm.states, *both.forward_layer.states, *both.backward_layer.states, cache]
     for variable in own:
-        assert variables.is_own(variable) and variables.is_own(variable.value)
+        assert layout.is_own(variable) and layout.is_own(variable.value)
     for variable in (default, declared, *lstm.trainable_variables):
-        assert not variables.is_own(variable) and not variables.is_own(variable.value)
+        assert not layout.is_own(variable) and not layout.is_own(variable.value)
 
 
 def test_a_variable_that_is_made_later_is_marked_then():
     layer = keras.layers.Layer()
     with keras.StatelessScope():
         cache = layer.add_weight(shape=(4,), trainable=False, aggregation="none")
-    assert variables.is_own(cache.value)
+    assert layout.is_own(cache.value)
 
 
 def test_each_thing_is_asked_for_the_first_time_once():

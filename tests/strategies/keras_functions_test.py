@@ -4,52 +4,8 @@ import pytest
 import tensorflow as tf
 from upstream import two_cpus
 
-from tfdist.data.split import GlobalBatch
-from tfdist.strategies import keras_functions as module
-
 X = np.random.default_rng(3).normal(size=(22, 3))
 Y = np.linspace(0.2, 3, 22)[:, None] * X[:, :1]
-
-
-# -- batches ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "data, examples",
-    [
-        (np.zeros((5, 2)), 5),
-        ((np.zeros((5, 2)), np.zeros(5)), 5),
-        (({"a": np.zeros((4, 1)), "b": np.zeros((4, 2))}, np.zeros(4), np.ones(4)), 4),
-        (([None, np.zeros((3, 2))], np.zeros(3)), 3),
-        ((lambda: tf.ragged.constant([[1], [], [2, 3]]), np.zeros(3)), 3),
-        ((lambda: tf.sparse.from_dense(np.eye(6, 2)), np.zeros(6)), 6),
-        (np.zeros((0, 2)), 0),
-    ],
-)
-def test_examples_are_counted(data, examples):
-    def tensor_of(value):
-        return value() if callable(value) else value if value is None else tf.constant(value)
-
-    data = tf.nest.map_structure(tensor_of, data)
-    count = module.count_examples(data)
-    assert int(count) == examples and count.dtype == tf.int32 and count.shape == ()
-    unpacked, own, everyone = module.unpack(data)
-    assert unpacked is data and int(own) == examples and everyone is None
-
-
-def test_a_global_batch_knows_its_size():
-    batch = GlobalBatch(data=(1, 2), examples=3, global_examples=7)
-    assert module.unpack(batch) == ((1, 2), 3, 7)
-
-
-@pytest.mark.parametrize("data", [(None, np.zeros(3)), ({}, np.zeros(3))])
-def test_a_batch_without_inputs_is_an_error(data):
-    with pytest.raises(ValueError, match="at least one input tensor with a batch") as error:
-        module.count_examples(data)
-    assert "Yield `(x, y)`" in str(error.value)
-
-
-# -- metrics ------------------------------------------------------------------------
 
 
 def compiled(**options):
@@ -63,27 +19,6 @@ def compiled(**options):
 def under(strategy, make=compiled, **options):
     with (strategy or tf.distribute.get_strategy()).scope():
         return make(**options)
-
-
-def test_metric_variables_are_listed_once():
-    model = under(two_cpus(), metrics=["mae", "mse"])
-    model.evaluate(X, Y, verbose=0)
-    found = module.metric_variables(model)
-    expected = {id(v) for metric in model.metrics for v in metric.variables}
-    assert {id(v) for v in found} == expected and len(found) == len(expected) == 6
-
-
-def test_one_worker_needs_no_global_copies():
-    strategy = two_cpus()
-    model = under(strategy, metrics=["mae"])
-    model.evaluate(X, Y, verbose=0)
-    before = len(strategy.extended.worker_devices), len(model.variables)
-    module.keep_global_copies(strategy, model)
-    assert before == (2, len(model.variables))
-    assert all("_tfdist_global_copy" not in vars(v.value) for v in module.metric_variables(model))
-
-
-# -- what Keras' trainer does -----------------------------------------------------------
 
 
 def dataset(batch=8, count=1):
@@ -170,16 +105,3 @@ def test_a_train_step_of_the_users(run_eagerly):
         results.append([*map(np.asarray, model.weights), logs])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10)
-
-
-def test_a_predict_step_of_the_users():
-    class Twice(OwnStep):
-        def predict_step(self, data):
-            x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-            return {"once": self(x), "rows": x[:, :2]}
-
-    with two_cpus().scope():
-        model = Twice()
-    outputs = model.predict(X, batch_size=7, verbose=0)  # 22 = 3 x 7 + 1
-    np.testing.assert_allclose(outputs["rows"], X[:, :2], rtol=1e-6)
-    np.testing.assert_allclose(outputs["once"], X.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-6)

@@ -178,6 +178,8 @@ def _session(directory):
     found["second strategy"] = wider.fit(x, y, batch_size=BATCH, verbose=0).history["loss"]
     found["optimizer steps"] = int(model.optimizer.iterations)
 
+    found["pieces"] = _session_of_pieces(directory, x, y)
+
     # Two workers that hold one replica (here: each all of it) see the same examples.
     from tfdist.strategies.place import Mesh, Place
 
@@ -189,6 +191,53 @@ def _session(directory):
     found["replicas"] = (strategy.num_local_replicas, strategy.num_replicas_in_sync)
     found["one replica"] = _fit_and_evaluate(classifier(), x, y)
     return found
+
+
+def _session_of_pieces(directory, x, y):
+    """A model with a table of which each worker holds two rows: trained, resumed and saved."""
+    import contextlib
+
+    from tfdist.compat.layout import Piece, mark_piece
+
+    class OfPieces(tfdist.MultiWorkerMirroredStrategy):
+        calls = []
+
+        @contextlib.contextmanager
+        def saving(self, model):
+            mine = model.layers[0].table.numpy().tolist()
+            rows = self.exchange("the pieces of a table", {"rows": mine})
+            self.calls.append([row for of in rows for row in of["rows"]])
+            yield self.is_chief
+
+    class Table(keras.layers.Layer):
+        def build(self, shape):
+            value = keras.initializers.Constant(1.0 + tfdist.rank())
+            self.table = self.add_weight(shape=(2, 3), initializer=value, trainable=False)
+            mark_piece(self.table, Piece(whole=(4, 3), begin=2 * tfdist.rank()))
+
+        def call(self, x):
+            return x
+
+    strategy = OfPieces()
+
+    def trained(epochs):
+        with strategy.scope():
+            keras.utils.set_random_seed(5)
+            model = keras.Sequential([keras.Input((4,)), Table(), keras.layers.Dense(3)])
+            model.compile("sgd", "mse")
+        keep = tfdist.callbacks.Checkpoint(directory / f"pieces-{tfdist.rank()}")
+        targets = keras.utils.to_categorical(y, 3)
+        model.fit(x, targets, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[keep])
+        return model
+
+    model, found = trained(1), []
+    found.append(model.layers[0].table.numpy())
+    model.layers[0].table.assign(model.layers[0].table + 10.0)
+    model.fit(x, keras.utils.to_categorical(y, 3), batch_size=BATCH, verbose=0)
+    found.append(model.layers[0].table.numpy())
+    found.append(trained(2).layers[0].table.numpy())  # the first epoch comes from the file
+    model.save_weights(directory / "pieces.weights.h5")
+    return found, strategy.calls
 
 
 def _fit_and_evaluate(model, x, y):
@@ -323,6 +372,19 @@ def test_workers_of_one_replica_train_as_one_process(session):
         np.testing.assert_allclose(its_predictions, predictions, rtol=1e-4, atol=1e-5)
         for mine, plain in zip(its_weights, weights, strict=True):
             np.testing.assert_allclose(mine, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_a_piece_of_a_variable_is_its_workers(session):
+    workers, directory = session
+    for rank, worker in enumerate(workers):
+        (first, assigned, resumed), saved = worker["pieces"]
+        np.testing.assert_array_equal(first, np.full((2, 3), 1.0 + rank))
+        np.testing.assert_array_equal(assigned, np.full((2, 3), 11.0 + rank))
+        np.testing.assert_array_equal(resumed, np.full((2, 3), 1.0 + rank))
+        # Saving is one call of all workers, where the whole comes together.
+        whole = [[11.0] * 3] * 2 + [[12.0] * 3] * 2
+        assert saved == [whole]
+    assert (directory / "pieces.weights.h5").exists()
 
 
 def test_single_batches_and_custom_loops(session):

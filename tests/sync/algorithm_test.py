@@ -9,18 +9,18 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.sync.algorithm import variables_of
-from tfdist.sync.all_reduce import AllReduce
-from tfdist.sync.diloco import OuterOptimization
-from tfdist.sync.local_sgd import LocalAveraging
-from tfdist.sync.partial import GroupAveraging
+from tfdist.sync.diloco import DiLoCo
+from tfdist.sync.local_sgd import LocalSGD
+from tfdist.sync.partial_sync import PartialSync
+from tfdist.sync.sync_sgd import SyncSGD
 
 ALGORITHMS = {
-    "all-reduce": AllReduce,
-    "compressed": lambda: AllReduce(tfdist.gradient_compression.TopK(0.5, min_elements=1)),
-    "local": lambda: LocalAveraging(2, slow_momentum=0.5),
-    "partial": lambda: GroupAveraging(2, 3),
-    "diloco": lambda: OuterOptimization(3, fragments=2),
-    "compressed diloco": lambda: OuterOptimization(
+    "all-reduce": SyncSGD,
+    "compressed": lambda: SyncSGD(tfdist.gradient_compression.TopK(0.5, min_elements=1)),
+    "local": lambda: LocalSGD(2, slow_momentum=0.5),
+    "partial": lambda: PartialSync(2, 3),
+    "diloco": lambda: DiLoCo(3, fragments=2),
+    "compressed diloco": lambda: DiLoCo(
         2, compressor=tfdist.gradient_compression.TopK(0.5, min_elements=1)
     ),
 }

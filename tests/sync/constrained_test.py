@@ -7,16 +7,16 @@ import tensorflow as tf
 from simulated import on_replicas
 
 from tfdist.sync.constrained import ConstrainedVariable, constrained
-from tfdist.sync.diloco import OuterOptimization
-from tfdist.sync.local_sgd import LocalAveraging
-from tfdist.sync.partial import GroupAveraging
+from tfdist.sync.diloco import DiLoCo
+from tfdist.sync.local_sgd import LocalSGD
+from tfdist.sync.partial_sync import PartialSync
 
 ALGORITHMS = {
-    "LocalSGD": lambda: LocalAveraging(2),
-    "LocalSGD, slow momentum": lambda: LocalAveraging(2, slow_momentum=0.5, slow_learning_rate=0.7),
-    "DiLoCo": lambda: OuterOptimization(2),
-    "DiLoCo, 2 fragments": lambda: OuterOptimization(2, fragments=2),
-    "PartialSync": lambda: GroupAveraging(2, 2),
+    "LocalSGD": lambda: LocalSGD(2),
+    "LocalSGD, slow momentum": lambda: LocalSGD(2, slow_momentum=0.5, slow_learning_rate=0.7),
+    "DiLoCo": lambda: DiLoCo(2),
+    "DiLoCo, 2 fragments": lambda: DiLoCo(2, fragments=2),
+    "PartialSync": lambda: PartialSync(2, 2),
 }
 FIRST = np.array([[0.6, 0.0], [0.8, 1.0]])
 

@@ -6,8 +6,8 @@ import sync_replicas
 import tensorflow as tf
 from simulated import on_replicas
 
-from tfdist.sync.diloco import OuterOptimization, _parts
-from tfdist.sync.local_sgd import LocalAveraging
+from tfdist.sync.diloco import DiLoCo, _parts
+from tfdist.sync.local_sgd import LocalSGD
 
 MOMENTUM = oracle.SGD(0.05, momentum=0.9)
 FRAGMENTS = [oracle.KERNEL, oracle.BIAS]
@@ -40,8 +40,8 @@ def tolerance(outer):
 def test_it_is_the_papers(workers, period, outer):
     kerass, ours = OUTER[outer]
     expected = oracle.train(workers, oracle.DiLoCo(period, ours), MOMENTUM)
-    trained = sync_replicas.train(lambda: OuterOptimization(period, kerass()), workers, MOMENTUM)
-    sync_replicas.assert_is(trained, expected, OuterOptimization(period), tolerance(outer))
+    trained = sync_replicas.train(lambda: DiLoCo(period, kerass()), workers, MOMENTUM)
+    sync_replicas.assert_is(trained, expected, DiLoCo(period), tolerance(outer))
 
 
 @pytest.mark.parametrize("workers", [2, 4])
@@ -50,31 +50,29 @@ def test_fragments_are_exchanged_in_turn(workers, period, outer):
     kerass, ours = OUTER[outer]
     streaming = oracle.StreamingDiLoCo(period, FRAGMENTS, ours)
     expected = oracle.train(workers, streaming, MOMENTUM)
-    trained = sync_replicas.train(
-        lambda: OuterOptimization(period, kerass(), fragments=2), workers, MOMENTUM
-    )
-    algorithm = OuterOptimization(period, fragments=2)
+    trained = sync_replicas.train(lambda: DiLoCo(period, kerass(), fragments=2), workers, MOMENTUM)
+    algorithm = DiLoCo(period, fragments=2)
     sync_replicas.assert_is(trained, expected, algorithm, tolerance(outer))
 
 
 def test_one_fragment_is_diloco():
     streaming = oracle.StreamingDiLoCo(3, [slice(None)])
     expected = oracle.train(2, streaming, MOMENTUM)
-    trained = sync_replicas.train(lambda: OuterOptimization(3, fragments=1), 2, MOMENTUM)
-    sync_replicas.assert_is(trained, expected, OuterOptimization(3), 1e-6)
+    trained = sync_replicas.train(lambda: DiLoCo(3, fragments=1), 2, MOMENTUM)
+    sync_replicas.assert_is(trained, expected, DiLoCo(3), 1e-6)
 
 
 def test_an_outer_sgd_of_rate_one_is_local_sgd():
     outer = sgd(1.0)
-    trained = sync_replicas.train(lambda: OuterOptimization(3, outer()), 4, MOMENTUM)
-    local = sync_replicas.train(lambda: LocalAveraging(3), 4, MOMENTUM)
+    trained = sync_replicas.train(lambda: DiLoCo(3, outer()), 4, MOMENTUM)
+    local = sync_replicas.train(lambda: LocalSGD(3), 4, MOMENTUM)
     np.testing.assert_allclose(trained.models, local.models, rtol=0, atol=1e-11)
 
 
 def test_float32():
     expected = oracle.train(2, oracle.DiLoCo(3), MOMENTUM)
-    trained = sync_replicas.train(lambda: OuterOptimization(3), 2, MOMENTUM, "float32")
-    sync_replicas.assert_is(trained, expected, OuterOptimization(3), 1e-5)
+    trained = sync_replicas.train(lambda: DiLoCo(3), 2, MOMENTUM, "float32")
+    sync_replicas.assert_is(trained, expected, DiLoCo(3), 1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -84,7 +82,7 @@ def test_half_precision_is_averaged_in_single(dtype):
     def program(communicator):
         variable = tf.Variable([0.0, 0.0], dtype=dtype)
         communicator.examples = tf.constant(counts[communicator.replica], tf.float32)
-        algorithm = OuterOptimization(1, keras.optimizers.SGD(1.0))
+        algorithm = DiLoCo(1, keras.optimizers.SGD(1.0))
         state = algorithm.init([variable])
         algorithm.start(state, [variable])
         variable.assign(tf.cast(steps[communicator.replica], dtype))
@@ -98,16 +96,16 @@ def test_half_precision_is_averaged_in_single(dtype):
 
 def test_the_outer_optimizer_is_copied():
     outer = keras.optimizers.SGD(0.5, momentum=0.5)
-    sync_replicas.train(lambda: OuterOptimization(3, outer), 2, MOMENTUM)
+    sync_replicas.train(lambda: DiLoCo(3, outer), 2, MOMENTUM)
     assert not outer.built and int(outer.iterations.numpy()) == 0
 
 
 def test_when_replicas_agree():
-    algorithm = OuterOptimization(4)
+    algorithm = DiLoCo(4)
     assert [step for step in range(13) if algorithm.agrees_at(step)] == [0, 4, 8, 12]
-    streaming = OuterOptimization(4, fragments=2)
+    streaming = DiLoCo(4, fragments=2)
     assert [step for step in range(13) if streaming.agrees_at(step)] == [0]
-    trained = sync_replicas.train(lambda: OuterOptimization(4), 2, MOMENTUM)
+    trained = sync_replicas.train(lambda: DiLoCo(4), 2, MOMENTUM)
     differ = (trained.models[:, 0] != trained.models[:, 1]).any(axis=1)
     expected = [algorithm.agrees_at(step) for step in range(1, oracle.STEPS + 1)]
     np.testing.assert_array_equal(~differ, expected)
@@ -117,7 +115,7 @@ def test_when_replicas_agree():
 @pytest.mark.parametrize("workers", [2, 4])
 @pytest.mark.parametrize("fragments", [1, 2])
 def test_bytes_per_step_are_those_that_are_sent(workers, fragments):
-    make = lambda: OuterOptimization(5, fragments=fragments)  # noqa: E731
+    make = lambda: DiLoCo(5, fragments=fragments)  # noqa: E731
     trained = sync_replicas.train(make, workers, MOMENTUM, "float32")
     said = make().bytes_per_step([(3, 2), (2,)], workers)
     assert said == pytest.approx(2 * (workers - 1) / workers * 8 * 4 / 5)
@@ -191,11 +189,11 @@ def test_fragments(sizes, count, expected):
 )
 def test_bad_arguments(arguments, expected):
     with pytest.raises(ValueError, match=expected):
-        OuterOptimization(**arguments)
+        DiLoCo(**arguments)
 
 
 def test_more_fragments_than_variables():
-    algorithm = OuterOptimization(8, fragments=3)
+    algorithm = DiLoCo(8, fragments=3)
     with pytest.raises(ValueError, match="fragments=3: the model has 2 trainable variables"):
         algorithm.check(2, None, [tf.Variable(1.0), tf.Variable(2.0)])
     algorithm.check(2, None, [tf.Variable(1.0)] * 3)
@@ -203,9 +201,9 @@ def test_more_fragments_than_variables():
 
 def test_its_config_tells_outer_optimizers_apart():
     configs = [
-        OuterOptimization(8).get_config(),
-        OuterOptimization(8, keras.optimizers.SGD(0.6, 0.9, True)).get_config(),
-        OuterOptimization(8, keras.optimizers.Adam(0.7)).get_config(),
+        DiLoCo(8).get_config(),
+        DiLoCo(8, keras.optimizers.SGD(0.6, 0.9, True)).get_config(),
+        DiLoCo(8, keras.optimizers.Adam(0.7)).get_config(),
     ]
     assert configs[0]["period"] == 8 and configs[0]["fragments"] == 1
     assert configs[0]["compressor"] is None

@@ -13,6 +13,7 @@ from upstream import two_cpus
 from tfdist import compat
 from tfdist.compat import active_step
 from tfdist.sync.layer_state import KeptState
+from tfdist.sync.merging import merge_by
 from tfdist.sync.step import KerasStep
 
 
@@ -21,8 +22,11 @@ def installed():
     compat.install()
 
 
-def new_state(dtype="float64", value=5, **options):
-    return keras.Variable(value, trainable=False, dtype=dtype, name="state", **options)
+def new_state(dtype="float64", value=5, merge=None, **options):
+    variable = keras.Variable(value, trainable=False, dtype=dtype, name="state", **options)
+    if merge is not None:
+        merge_by(variable, merge)
+    return variable
 
 
 # name -> (how it is made, what a replica assigns, what comes out of old value, what replicas
@@ -33,6 +37,10 @@ def old_plus_sum(old, assigned, examples):
 
 def mean(old, assigned, examples):
     return np.average(assigned, weights=examples)
+
+
+def largest(old, assigned, examples):
+    return max(a if b > 0 else old for a, b in zip(assigned, examples))
 
 
 RULES = {
@@ -61,6 +69,23 @@ RULES = {
         {"aggregation": "only_first_replica"},
         lambda v, x: v.assign(x),
         lambda old, assigned, examples: assigned[0],
+    ),
+    "maximum": ({"merge": "max"}, lambda v, x: v.assign(x), largest),
+    "maximum of integers": (
+        {"merge": "max", "dtype": "int32"},
+        lambda v, x: v.assign(tf.cast(x, "int32")),
+        largest,
+    ),
+    "maximum, half": ({"merge": "max", "dtype": "float16"}, lambda v, x: v.assign(x), largest),
+    "minimum": (
+        {"merge": "min"},
+        lambda v, x: v.assign(x),
+        lambda old, assigned, examples: -largest(-old, [-a for a in assigned], examples),
+    ),
+    "a function of all": (
+        {"merge": lambda values, examples: tf.reduce_sum(values * examples)},
+        lambda v, x: v.assign(x),
+        lambda old, assigned, examples: np.dot(assigned, examples),
     ),
     "a constant added to an integer": (
         {"dtype": "int32"},
@@ -161,6 +186,11 @@ QUIET = {
     "examples": (lambda v, x: v.assign_add(tf.shape(x)[0]), {"dtype": "int32"}),
     "examples by assign": (lambda v, x: v.assign(v + tf.shape(x)[0]), {"dtype": "int32"}),
     "a constant": (lambda v, x: v.assign(3), {"dtype": "int32"}),
+    "a maximum": (lambda v, x: v.assign_add(tf.reduce_max(x)), {"merge": "max"}),
+    "a whole maximum": (
+        lambda v, x: v.assign(tf.cast(tf.reduce_max(x), "int32")),
+        {"dtype": "int32", "merge": "max"},
+    ),
 }
 
 
@@ -204,6 +234,37 @@ def test_local_state_agrees_where_models_do():
     assert first[2] == second[2] == (pytest.approx(agreed, rel=1e-9), 15)
     assert [first[3][1], second[3][1]] == [17, 17]
     assert first[4] == second[4] == (pytest.approx(4.5, rel=1e-9), 19)
+
+
+def test_a_local_range_agrees_where_models_do():
+    values = np.array([[1.0, 4.0, 9.0], [3.0, 8.0, 7.0]])  # by replica and step
+
+    def program(communicator):
+        r, seen = communicator.replica, []
+        largest, weighed = new_state(value=2.0, merge="max"), new_state(value=0.0, merge=by_count)
+        kept = KeptState([largest, weighed])
+        for i in range(3):
+            examples, before = tf.constant(0 if (r, i) == (1, 1) else r + 1), kept.read()
+            step = KerasStep(communicator, tf.constant(r), examples, None, [largest, weighed])
+            with active_step.activate(step):
+                for state in (largest, weighed):
+                    state.assign(tf.maximum(state.value, tf.constant(values[r, i])))
+            kept.end_step(examples, before, step._state)
+            if i == 1:
+                kept.synchronize(communicator)
+            seen.append((float(largest.value), float(weighed.value)))
+        kept.assign_agreed(communicator)
+        return [*seen, (float(largest.value), float(weighed.value))]
+
+    def by_count(values, examples):
+        return tf.reduce_sum(values * examples)
+
+    first, second = on_replicas(2, program)
+    assert (first[0], second[0]) == ((2.0, 1.0), (3.0, 3.0))
+    # The second replica's second step had no examples: 2 and 2 have been seen.
+    assert first[1] == second[1] == (4.0, 2 * 4.0 + 2 * 3.0)
+    assert (first[2], second[2]) == ((9.0, 14.0), (7.0, 14.0))
+    assert first[3] == second[3] == (9.0, 1 * 14.0 + 2 * 14.0)
 
 
 @pytest.mark.parametrize("aggregation, expected", [("sum", 3.0), ("mean", 1.5)])

@@ -5,7 +5,7 @@ import sync_replicas
 import tensorflow as tf
 from simulated import on_replicas
 
-from tfdist.sync.local_sgd import LocalAveraging
+from tfdist.sync.local_sgd import LocalSGD
 
 MOMENTUM = oracle.SGD(0.05, momentum=0.9)
 # The arguments, and those of the oracle, whose slow momentum divides by a rate.
@@ -39,28 +39,28 @@ CASES = {
 def test_it_is_the_papers(workers, case):
     given, equations = CASES[case]
     expected = oracle.train(workers, oracle.LocalSGD(**equations), MOMENTUM)
-    trained = sync_replicas.train(lambda: LocalAveraging(**given), workers, MOMENTUM)
-    sync_replicas.assert_is(trained, expected, LocalAveraging(**given), 1e-11)
+    trained = sync_replicas.train(lambda: LocalSGD(**given), workers, MOMENTUM)
+    sync_replicas.assert_is(trained, expected, LocalSGD(**given), 1e-11)
 
 
 def test_float32():
     expected = oracle.train(2, oracle.LocalSGD(3, beta=0.7), MOMENTUM)
-    trained = sync_replicas.train(lambda: LocalAveraging(3, 0, 0.7), 2, MOMENTUM, "float32")
-    sync_replicas.assert_is(trained, expected, LocalAveraging(3, 0, 0.7), 1e-5)
+    trained = sync_replicas.train(lambda: LocalSGD(3, 0, 0.7), 2, MOMENTUM, "float32")
+    sync_replicas.assert_is(trained, expected, LocalSGD(3, 0, 0.7), 1e-5)
 
 
 def test_a_period_of_one_with_sgd_is_synchronous_sgd_on_unequal_batches():
     expected = oracle.train(4, oracle.Synchronous(), oracle.SGD(0.05))
-    trained = sync_replicas.train(lambda: LocalAveraging(1), 4, oracle.SGD(0.05))
+    trained = sync_replicas.train(lambda: LocalSGD(1), 4, oracle.SGD(0.05))
     np.testing.assert_allclose(trained.models, expected.models, rtol=0, atol=1e-12)
 
 
 def test_when_replicas_agree():
-    algorithm = LocalAveraging(period=4, warmup_steps=3)
+    algorithm = LocalSGD(period=4, warmup_steps=3)
     agree = [step for step in range(16) if algorithm.agrees_at(step)]
     assert agree == [0, 1, 2, 3, 7, 11, 15]
     # At other steps they do differ, and `after_update` says which.
-    trained = sync_replicas.train(lambda: LocalAveraging(4, 3), 2, MOMENTUM)
+    trained = sync_replicas.train(lambda: LocalSGD(4, 3), 2, MOMENTUM)
     differ = (trained.models[:, 0] != trained.models[:, 1]).any(axis=1)
     expected = [algorithm.agrees_at(step) for step in range(1, oracle.STEPS + 1)]
     np.testing.assert_array_equal(~differ, expected)
@@ -69,8 +69,8 @@ def test_when_replicas_agree():
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_bytes_per_step_are_those_that_are_sent(workers):
-    trained = sync_replicas.train(lambda: LocalAveraging(5), workers, MOMENTUM, "float32")
-    said = LocalAveraging(5).bytes_per_step([(3, 2), (2,)], workers)
+    trained = sync_replicas.train(lambda: LocalSGD(5), workers, MOMENTUM, "float32")
+    said = LocalSGD(5).bytes_per_step([(3, 2), (2,)], workers)
     assert said == pytest.approx(2 * (workers - 1) / workers * 8 * 4 / 5)
     assert trained.sent.mean() == pytest.approx(said)
     quiet = [t for t in range(oracle.STEPS) if (t + 1) % 5]
@@ -85,7 +85,7 @@ def test_half_precision_is_averaged_in_single(dtype):
     def program(communicator):
         variable = tf.Variable(values[communicator.replica], dtype=dtype)
         communicator.examples = tf.constant(counts[communicator.replica], tf.float32)
-        algorithm = LocalAveraging(1)
+        algorithm = LocalSGD(1)
         state = algorithm.init([variable])
         algorithm.after_update(state, [variable], communicator)
         return variable.numpy().astype("float64")
@@ -116,11 +116,11 @@ def test_half_precision_is_averaged_in_single(dtype):
 )
 def test_bad_arguments(arguments, expected):
     with pytest.raises(ValueError, match=expected):
-        LocalAveraging(**arguments)
+        LocalSGD(**arguments)
 
 
 def test_whole_numbers_of_other_types_and_its_config():
-    algorithm = LocalAveraging(np.int64(4), 2.0, 0.5, 0.7)
+    algorithm = LocalSGD(np.int64(4), 2.0, 0.5, 0.7)
     config = algorithm.get_config()
     assert config == {
         "period": 4,
@@ -128,4 +128,4 @@ def test_whole_numbers_of_other_types_and_its_config():
         "slow_momentum": 0.5,
         "slow_learning_rate": 0.7,
     }
-    assert LocalAveraging(**config).get_config() == config
+    assert LocalSGD(**config).get_config() == config

@@ -5,7 +5,7 @@ import pytest
 import sync_oracle as oracle
 import sync_replicas
 
-from tfdist.sync.partial import GroupAveraging, groups_table
+from tfdist.sync.partial_sync import PartialSync, groups_table
 
 MOMENTUM = oracle.SGD(0.05, momentum=0.9)
 
@@ -17,7 +17,7 @@ MOMENTUM = oracle.SGD(0.05, momentum=0.9)
 def test_it_averages_in_the_groups_of_the_table(workers, group_size, resync_every):
     table = groups_table(workers, group_size, seed=3)
     expected = oracle.train(workers, oracle.PartialSync(table, resync_every), MOMENTUM)
-    make = lambda: GroupAveraging(group_size, resync_every, seed=3)  # noqa: E731
+    make = lambda: PartialSync(group_size, resync_every, seed=3)  # noqa: E731
     trained = sync_replicas.train(make, workers, MOMENTUM)
     sync_replicas.assert_is(trained, expected, make(), 1e-11)
     np.testing.assert_array_equal(
@@ -28,20 +28,20 @@ def test_it_averages_in_the_groups_of_the_table(workers, group_size, resync_ever
 @pytest.mark.parametrize("workers", [2, 4])
 def test_one_group_of_all_is_synchronous_sgd(workers):
     expected = oracle.train(workers, oracle.Synchronous(), MOMENTUM)
-    trained = sync_replicas.train(lambda: GroupAveraging(workers, 100), workers, MOMENTUM)
+    trained = sync_replicas.train(lambda: PartialSync(workers, 100), workers, MOMENTUM)
     np.testing.assert_allclose(trained.models, expected.models, rtol=0, atol=1e-11)
     assert (trained.models == trained.models[:, :1]).all()
 
 
 def test_float32():
     expected = oracle.train(4, oracle.PartialSync(groups_table(4, 2), 7), MOMENTUM)
-    trained = sync_replicas.train(lambda: GroupAveraging(2, 7), 4, MOMENTUM, "float32")
-    sync_replicas.assert_is(trained, expected, GroupAveraging(2, 7), 1e-5)
+    trained = sync_replicas.train(lambda: PartialSync(2, 7), 4, MOMENTUM, "float32")
+    sync_replicas.assert_is(trained, expected, PartialSync(2, 7), 1e-5)
 
 
 @pytest.mark.parametrize(("workers", "group_size"), [(2, 2), (4, 2), (4, 3)])
 def test_bytes_per_step_are_those_that_are_sent(workers, group_size):
-    make = lambda: GroupAveraging(group_size, resync_every=5)  # noqa: E731
+    make = lambda: PartialSync(group_size, resync_every=5)  # noqa: E731
     trained = sync_replicas.train(make, workers, MOMENTUM, "float32")
     said = make().bytes_per_step([(3, 2), (2,)], workers)
     assert trained.sent.mean() == pytest.approx(said)
@@ -53,9 +53,9 @@ def test_bytes_per_step_are_those_that_are_sent(workers, group_size):
 
 
 def test_when_replicas_agree():
-    algorithm = GroupAveraging(2, resync_every=4)
+    algorithm = PartialSync(2, resync_every=4)
     assert [step for step in range(13) if algorithm.agrees_at(step)] == [0, 4, 8, 12]
-    trained = sync_replicas.train(lambda: GroupAveraging(2, 4), 4, MOMENTUM)
+    trained = sync_replicas.train(lambda: PartialSync(2, 4), 4, MOMENTUM)
     same = (trained.models == trained.models[:, :1]).all(axis=(1, 2))
     assert same[3::4].all() and not same.all()
 
@@ -113,15 +113,15 @@ def test_one_group_of_all_is_one_round():
 )
 def test_bad_arguments(arguments, expected):
     with pytest.raises(ValueError, match=expected):
-        GroupAveraging(**arguments)
+        PartialSync(**arguments)
 
 
 def test_a_group_larger_than_the_number_of_replicas():
     with pytest.raises(ValueError, match=r"group_size=5: the strategy has 4 replicas.* 2 to 4"):
-        GroupAveraging(5, 8).check(4, None, [])
-    GroupAveraging(4, 8).check(4, None, [])
+        PartialSync(5, 8).check(4, None, [])
+    PartialSync(4, 8).check(4, None, [])
 
 
 def test_its_config():
     config = {"group_size": 2, "resync_every": 8, "seed": 7}
-    assert GroupAveraging(**config).get_config() == config
+    assert PartialSync(**config).get_config() == config

@@ -1,48 +1,14 @@
 """How the tail of the step reduces gradients, on replicas that are threads and sum with NumPy."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from simulated import on_replicas
-from step_cases import EXAMPLES, keras_step, known, local, mean, splits
+from step_cases import keras_step, known, local, mean, splits
 
-from tfdist.sync.step import CommunicatesError, KerasStep, Step
+from tfdist.sync.step import KerasStep
 
 OPTIMIZER = object()
-
-
-# -- custom training loops ----------------------------------------------------
-
-
-@splits
-def test_a_custom_loop_sums(split):
-    n = len(split)
-
-    def program(communicator):
-        step = Step(communicator, tf.constant(communicator.replica))
-        value = EXAMPLES[communicator.replica]
-        dense, none, sparse = step.reduce_gradients(
-            [
-                tf.constant(value),
-                None,
-                tf.IndexedSlices(tf.constant(value), tf.constant([1, 0]), tf.constant([4, 3])),
-            ],
-            OPTIMIZER,
-        )
-        assert none is None
-        assert float(step.weigh_loss(tf.constant(3.0), OPTIMIZER)) == 3.0
-        assert not step.weighs_examples
-        return dense, tf.convert_to_tensor(sparse)
-
-    total = EXAMPLES[:n].sum(axis=0)
-    for dense, sparse in on_replicas(n, program):
-        np.testing.assert_allclose(dense, total, rtol=1e-14)
-        np.testing.assert_allclose(sparse[:2], total[::-1], rtol=1e-14)
-        np.testing.assert_array_equal(sparse[2:], 0)
-
-
-# -- gradients ------------------------------------------------------------------
 
 
 @known
@@ -173,36 +139,3 @@ def test_one_replica_sends_nothing():
         return communicator.messages
 
     assert on_replicas(1, program) == [[]]
-
-
-@known
-@pytest.mark.parametrize("fault", [CommunicatesError, ValueError])
-def test_an_attempt_that_fails_leaves_the_step_as_it_was(known, fault):
-    """Else the second attempt would weigh its loss, or average its state, by the first one's."""
-
-    def program(communicator):
-        step = keras_step(communicator, (3, 5), known)
-        noted, optimizer = keras.Variable(0.0), keras.optimizers.SGD(1.0)
-        step.note_assignment(noted, 1.0)
-        before = noted_by(step)
-        with pytest.raises(fault), step.collecting_updates():
-            step.weigh_loss(tf.constant(1.0), optimizer)
-            step.note_assignment(keras.Variable(1.0), 2.0)
-            metric = keras.Variable(1.0, trainable=False, synchronization="on_read")
-            step.note_assignment(metric, 2.0)
-            step.collect_update(optimizer, [tf.constant(1.0)], [noted])
-            if fault is ValueError:
-                raise ValueError
-            step.note_forward_collective()
-        assert noted_by(step) == before
-        assert step.communicator is communicator and step.take_updates() == []
-        # And what is noted from now on is noted for good.
-        step.note_forward_collective()
-        return float(step.weigh_loss(tf.constant(1.0, tf.float64), optimizer))
-
-    np.testing.assert_allclose(on_replicas(2, program), [3 / 8, 5 / 8])
-
-
-def noted_by(step):
-    of_step = {k: repr(v) for k, v in vars(step).items() if k not in ("_state", "_metrics")}
-    return of_step, repr(vars(step._state)), repr(vars(step._metrics))

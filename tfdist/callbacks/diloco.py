@@ -1,5 +1,5 @@
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
-from tfdist.sync.diloco import OuterOptimization
+from tfdist.sync import diloco
 
 
 class DiLoCo(GradientSyncCallback):
@@ -34,4 +34,4 @@ class DiLoCo(GradientSyncCallback):
     """
 
     def __init__(self, period, outer_optimizer=None, fragments=1, compressor=None):
-        super().__init__(OuterOptimization(period, outer_optimizer, fragments, compressor))
+        super().__init__(diloco.DiLoCo(period, outer_optimizer, fragments, compressor))

@@ -1,5 +1,5 @@
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
-from tfdist.sync.local_sgd import LocalAveraging
+from tfdist.sync import local_sgd
 
 
 class LocalSGD(GradientSyncCallback):
@@ -31,4 +31,6 @@ class LocalSGD(GradientSyncCallback):
     """
 
     def __init__(self, period, warmup_steps=0, slow_momentum=0.0, slow_learning_rate=1.0):
-        super().__init__(LocalAveraging(period, warmup_steps, slow_momentum, slow_learning_rate))
+        super().__init__(
+            local_sgd.LocalSGD(period, warmup_steps, slow_momentum, slow_learning_rate)
+        )

@@ -1,5 +1,5 @@
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
-from tfdist.sync.partial import GroupAveraging
+from tfdist.sync import partial_sync
 
 
 class PartialSync(GradientSyncCallback):
@@ -25,10 +25,10 @@ class PartialSync(GradientSyncCallback):
             of replicas, another gradient-sync callback.
 
     References:
-        The equations, and what is saved, are in `tfdist.sync.partial`. Groups formed by
+        The equations, and what is saved, are in `tfdist.sync.partial_sync`. Groups formed by
         who is ready first: Miao et al., "Heterogeneity-aware distributed machine learning
         training via partial reduce", SIGMOD 2021.
     """
 
     def __init__(self, group_size, resync_every, seed=0):
-        super().__init__(GroupAveraging(group_size, resync_every, seed))
+        super().__init__(partial_sync.PartialSync(group_size, resync_every, seed))

@@ -1,5 +1,5 @@
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
-from tfdist.sync.all_reduce import AllReduce
+from tfdist.sync import sync_sgd
 
 
 class SyncSGD(GradientSyncCallback):
@@ -27,4 +27,4 @@ class SyncSGD(GradientSyncCallback):
     """
 
     def __init__(self, compressor=None, warmup_steps=0):
-        super().__init__(AllReduce(compressor, warmup_steps))
+        super().__init__(sync_sgd.SyncSGD(compressor, warmup_steps))

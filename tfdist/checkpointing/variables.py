@@ -14,8 +14,9 @@ import tensorflow as tf
 from tfdist.checkpointing.encoding import with_dtype
 from tfdist.compat import strategy as engine
 from tfdist.compat import training_state
-from tfdist.compat.variables import global_copy, is_own
-from tfdist.strategies.keras_functions import keep_global_copies
+from tfdist.compat.layout import is_alike
+from tfdist.compat.variables import global_copy
+from tfdist.strategies.metric_sums import keep_global_copies
 from tfdist.strategies.variables import describe, send_to_all
 
 
@@ -142,7 +143,7 @@ def _read(model, strategy, apart):
     arrays = {}
     for name, variable in _numbered(model, strategy):
         # The state of an algorithm that keeps replicas equal may differ, too: residuals.
-        own = apart or name.startswith("gradient sync") or is_own(variable)
+        own = apart or name.startswith("gradient sync") or not is_alike(variable)
         if own or engine.is_sync_on_read(variable):
             for replica, component in enumerate(engine.local_components(variable)):
                 arrays[f"{name} replica {replica}"] = component.numpy()

@@ -102,9 +102,10 @@ def _reduce_before_apply(original):
             # sum already. Keras reduces what it has changed, which are objects of their own.
             grads = [None if g is None else tf.identity(g) for g in grads]
         grads = step.reduce_gradients(_with_shapes(list(grads), variables), self)
+        grads, updated = step.updated(self, grads, trainable_variables)
         _applying.depth = 1
         try:
-            apply = functools.partial(original, self, trainable_variables=trainable_variables)
+            apply = functools.partial(original, self, trainable_variables=updated)
             return step.update(self, apply, grads)
         finally:
             _applying.depth = 0

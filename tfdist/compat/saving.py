@@ -5,11 +5,14 @@ Needs: `Model.save`, `.save_weights`, `.export`, `keras.saving.save_model`, `.sa
 `legacy_h5_format.save_model_to_hdf5`, which all of those but `export` write through.
 Why: all workers run the same script, `model.save(path)` included, and several
 writers of one path corrupt it. On a worker that is not the chief these do
-nothing; `tfdist.barrier` waits for the chief. A program that has bound a public name before
+nothing; `tfdist.barrier` waits for the chief. A strategy whose workers hold pieces of
+variables says otherwise in `strategy.saving(model)`. A program that has bound a public name before
 the first strategy (`from keras.saving import save_model`) keeps Keras' own function; that
 looks its writers up in their modules. The public names are replaced as well because with
 `overwrite=False` Keras asks on the terminal before it comes to the writers.
 """
+
+import contextlib
 
 import keras
 from keras.src.legacy.saving import legacy_h5_format
@@ -35,8 +38,19 @@ def install():
 def _on_the_chief(original):
     def write(model, *args, **kwargs):
         strategy = strategy_of(model)
-        if strategy is not None and not strategy.is_chief:
-            return None
-        return original(model, *args, **kwargs)
+        # `Model.save` writes through `save_model`, that through the writer: one saving.
+        if strategy is None or "_tfdist_is_saved" in vars(model):
+            return original(model, *args, **kwargs)
+        with strategy.saving(model) as writes, _noting(model):
+            return original(model, *args, **kwargs) if writes else None
 
     return write
+
+
+@contextlib.contextmanager
+def _noting(model):
+    vars(model)["_tfdist_is_saved"] = True
+    try:
+        yield
+    finally:
+        del vars(model)["_tfdist_is_saved"]

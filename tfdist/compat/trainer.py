@@ -2,17 +2,14 @@
 
 Needs: `TensorFlowTrainer.make_train_function`, `.make_test_function`,
 `.make_predict_function`, `.fit`, `.evaluate`, `.predict` (public, replaced for
-every model), `._maybe_symbolic_build`, `._get_metrics_result_or_logs`, `._autoconvert_optionals`,
-`._symbolic_build`, and what that asks for: `._flatten_layers`, `._compute_loss`, `._post_build`,
-`._resolve_auto_jit_compile`, `model_supports_jit`,
+every model), `._get_metrics_result_or_logs`, `._autoconvert_optionals`,
+`._resolve_auto_jit_compile`, `._flatten_layers`, `model_supports_jit`,
 `Model._distribute_strategy`, `Model._compile_loss`, `Model._compile_metrics` with its
 `_user_metrics` and `_user_weighted_metrics`, `TFEpochIterator._distributed_dataset`,
 `._num_batches` and `.data_adapter`, and `ArrayDataAdapter`, to tell arrays, whose length is
 sure, from what claims one.
 Why: Keras' own step functions average the replicas' metrics (and cannot do even
-that on several workers), read one log at a time with a collective each, and its
-symbolic build reduces a whole input batch over the network, and takes ragged and sparse
-tensors for dense ones (without a strategy Keras builds a model where its step is traced).
+that on several workers), and read one log at a time with a collective each.
 """
 
 import contextlib
@@ -21,7 +18,6 @@ import inspect
 
 import keras
 import tensorflow as tf
-from keras.src import tree
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, TFEpochIterator
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.trainer import model_supports_jit
@@ -29,7 +25,6 @@ from keras.src.trainers.trainer import model_supports_jit
 from tfdist.compat import (
     array_order,
     datasets,
-    epoch_iterator,
     gpu_dtypes,
     hooks,
     inputs,
@@ -37,8 +32,6 @@ from tfdist.compat import (
 )
 from tfdist.compat.replacing import replace
 from tfdist.compat.strategy import is_tfdist
-
-_NOT_DENSE = (tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec)
 
 
 def install():
@@ -59,13 +52,6 @@ def install():
             f"{mine}; a plain model on a worker of a cluster",
             "checks the call before any work, and explains what failed; warns of the plain model",
         )
-    replace(
-        TensorFlowTrainer,
-        "_maybe_symbolic_build",
-        _build_without_data,
-        f"{mine}; a training that `callbacks.Checkpoint` resumes",
-        "builds it from shapes alone, without reading data",
-    )
     replace(
         TensorFlowTrainer,
         "_get_metrics_result_or_logs",
@@ -120,7 +106,7 @@ def metrics_of(model):
         getattr(compiled, "_user_metrics", None),
         getattr(compiled, "_user_weighted_metrics", None),
     )
-    waiting = [m for m in tree.flatten(given) if isinstance(m, keras.metrics.Metric)]
+    waiting = [m for m in keras.tree.flatten(given) if isinstance(m, keras.metrics.Metric)]
     return [*model.metrics, *waiting]
 
 
@@ -129,7 +115,7 @@ def state_rows(model):
     found = {}
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.RNN) and layer.stateful and layer.built:
-            for state in tree.flatten(layer.states):
+            for state in keras.tree.flatten(layer.states):
                 found[layer.name] = state.shape[0]
     return found
 
@@ -234,69 +220,3 @@ def _calling(model, method):
         yield
     finally:
         calls.pop()
-
-
-def _build_without_data(original):
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        strategy = strategy_of(self)
-        wanted = epoch_iterator.hand_over(self, iterator)
-        if strategy is None:
-            if not wanted:
-                return original(self, iterator=iterator, data_batch=data_batch)
-            strategy = self.distribute_strategy
-        if iterator is not None:
-            # Shapes and dtypes are all that a symbolic build looks at; Keras
-            # takes a batch out of the data for them, which a generator misses.
-            data_batch = inputs.replica_element_spec(iterator._distributed_dataset)
-            data_batch = getattr(data_batch, "data", data_batch)
-            if any(spec.shape.rank is None for spec in tree.flatten(data_batch)):
-                data_batch = _first_batch(strategy, iterator)
-        with strategy.scope():
-            try:
-                _build(self, data_batch)
-            except Exception:
-                # A train step of the user's own need not call the model on `x` (a
-                # GAN): what it uses is built when the step is traced, as it is
-                # without a strategy.
-                usual = type(self).train_step is TensorFlowTrainer.train_step
-                if usual and strategy_of(self) is not None:
-                    raise
-
-    return _maybe_symbolic_build
-
-
-def _build(model, batch):
-    """Builds `model` and what it was compiled with, for a batch or its `tf.TypeSpec`s."""
-    if not any(isinstance(leaf, _NOT_DENSE) for leaf in tree.flatten(batch)):
-        model._symbolic_build(data_batch=batch)
-        return
-    parts = (model._compile_metrics, model._compile_loss, *model._flatten_layers())
-    if not all(part is None or part.built for part in parts):
-        # Keras' symbols know neither ragged nor sparse tensors; TensorFlow's do.
-        tf.function(functools.partial(_use, model), autograph=False).get_concrete_function(batch)
-    if model.optimizer is not None and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    model._post_build()
-
-
-def _use(model, batch):
-    """Calls what has variables to make; the values that it computes are dropped."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-    with keras.StatelessScope(), keras.SymbolicScope():
-        y_pred = model(x, training=False)
-        if model._compile_metrics is not None and not model._compile_metrics.built:
-            model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        if model._compile_loss is not None and not model._compile_loss.built:
-            model._compute_loss(x, y, y_pred, sample_weight, training=False)
-
-
-def _first_batch(strategy, epoch_iterator):
-    for _, _, batches in epoch_iterator:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            raise hooks.registered().empty_dataset() from None
-        batch = tf.nest.map_structure(
-            lambda value: strategy.experimental_local_results(value)[0], batch
-        )
-        return getattr(batch, "data", batch)

@@ -21,7 +21,7 @@ import tensorflow as tf
 from keras.layers import RNN, Layer
 from keras.src.backend.tensorflow.core import Variable
 
-from tfdist.compat import active_step, graphs
+from tfdist.compat import active_step, graphs, layout
 from tfdist.compat.optimizer import applying
 from tfdist.compat.replacing import replace
 from tfdist.compat.strategy import is_tfdist
@@ -99,21 +99,6 @@ def differs_between_workers(value):
     return vars(value).get("_tfdist_differs", True)
 
 
-def is_own(variable):
-    """Whether each replica keeps a variable for itself: states of RNNs, caches.
-
-    Args:
-        variable: a Keras variable, or the distributed variable in it.
-    """
-    return vars(variable).get("_tfdist_own", False)
-
-
-def _mark_own(variable):
-    vars(variable)["_tfdist_own"] = True
-    if variable._value is not None:  # else `_initialize` will
-        vars(variable._value)["_tfdist_own"] = True
-
-
 def was_assigned(value):
     """Whether Keras' `assign` was called on `value`, a distributed variable, outside of steps.
 
@@ -137,7 +122,7 @@ def _note_none(original):
     def add_weight(self, *args, **kwargs):
         variable = original(self, *args, **kwargs)
         if kwargs.get("aggregation", "mean") in ("none", None):
-            _mark_own(variable)
+            layout.mark_own(variable)
         return variable
 
     return add_weight
@@ -147,7 +132,7 @@ def _each_replica_keeps(original):
     def _create_state_variables(self, batch_size):
         original(self, batch_size)
         for variable in keras.tree.flatten(self.states):
-            _mark_own(variable)
+            layout.mark_own(variable)
 
     return _create_state_variables
 
@@ -183,8 +168,7 @@ def _is_under_a_strategy(variable):
 def _mark_metric_state(original):
     def _initialize(self, value):
         original(self, value)
-        if is_own(self):
-            _mark_own(self)
+        layout.pass_on(self)
         if self.synchronization == "on_read" and _is_under_a_strategy(self):
             vars(self._value)["_tfdist_differs"] = False
 

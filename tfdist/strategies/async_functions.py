@@ -256,5 +256,4 @@ def _check(model, trains):
             "Loss scaling (mixed_float16) does not work under a ParameterServerStrategy: workers "
             'would change the scale at the same time. Use "mixed_bfloat16", which needs none.'
         )
-    if optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
+    model.distribute_strategy.build_optimizer(model)

@@ -105,6 +105,23 @@ class KerasStrategy:
             facts: dict of what must be equal on all workers.
         """
 
+    def build_optimizer(self, model):
+        """Makes the state of `model.optimizer`, in the scope, where it has none yet."""
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+
+    @contextlib.contextmanager
+    def saving(self, model):
+        """Stands around each call that writes `model`, or its weights, to a file.
+
+        Where workers hold pieces of variables, all of them must make the call, and this is
+        where the wholes come together; else each may make it alone.
+
+        Yields:
+            bool, whether this worker writes.
+        """
+        yield self.is_chief
+
     def after_update(self, model):
         """The chain of what happens behind each update of `model`, an `AfterUpdate`.
 

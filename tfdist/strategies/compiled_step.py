@@ -14,7 +14,7 @@ import functools
 import tensorflow as tf
 
 from tfdist.compat import trainer as compat_trainer
-from tfdist.sync.step import CommunicatesError
+from tfdist.sync.collected_updates import CommunicatesError
 
 
 def compiled(model, step_function):

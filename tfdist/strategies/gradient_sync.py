@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from tfdist.compat import strategy as engine
 from tfdist.compat import training_state
-from tfdist.compat.variables import forget_assigned, global_copy, is_own, was_assigned
+from tfdist.compat.layout import is_alike
+from tfdist.compat.variables import forget_assigned, global_copy, was_assigned
 from tfdist.strategies.metric_sums import assign_sums
 from tfdist.strategies.variables import layer_variables, model_variables
 from tfdist.sync.algorithm import assign_weighted_mean, new_variable, variables_of
@@ -56,8 +57,7 @@ class GradientSync:
         variables = [v.value for v in model.trainable_variables]
         self.algorithm.check(strategy.num_replicas_in_sync, model.optimizer, variables)
         with strategy.scope():
-            if model.optimizer is not None and not model.optimizer.built:
-                model.optimizer.build(model.trainable_variables)
+            strategy.build_optimizer(model)
             state = self.algorithm.init(variables)
             if strategy.ring is not None:
                 self._order = new_variable(tf.zeros([], tf.int32))
@@ -185,15 +185,14 @@ class GradientSync:
     def _averaged(self):
         """The variables of which the average is shown."""
         ema = training_state.averaged_variables(self._model.optimizer)
-        kept = self._parts.kept
-        of_layers = [*kept.averaged, *kept.summed()]
+        of_layers = self._parts.kept.agreed()
         trained = [v.value for v in self._model.trainable_variables]
         return [*trained, *of_layers, *[v.value for v in ema]]
 
     def _others(self):
         """All other variables of the training that replicas may hold differently."""
         averaged = {id(v) for v in self._averaged()}
-        every = [v for v in model_variables(self._model) if not is_own(v)]
+        every = [v for v in model_variables(self._model) if is_alike(v)]
         return [v for v in every if id(v.value) not in averaged]
 
     def _show_average(self):

@@ -1,7 +1,7 @@
-"""The functions that `fit`, `evaluate` and `predict` call, under a tfdist strategy.
+"""The function that `fit` and `evaluate` call, under a tfdist strategy.
 
-Each takes an iterator and runs `steps_per_execution` steps on it, as Keras' own
-do. What differs: a step ends with one message that makes metrics, logs and
+It takes an iterator and runs `steps_per_execution` steps on it, as Keras' own
+does. What differs: a step ends with one message that makes metrics, logs and
 layers' state global (`sync/step.py`), instead of a mean over replicas for each
 log; and running out of data is noticed before anything is communicated, without
 asking the other workers, since all of them walk through the same global batches.
@@ -12,20 +12,12 @@ import tensorflow as tf
 
 from tfdist.compat import active_step, autograph, epoch_iterator, inputs, step_logs
 from tfdist.compat import trainer as compat_trainer
-from tfdist.compat import variables as compat_variables
-from tfdist.data.split import GlobalBatch
 from tfdist.strategies import checks
+from tfdist.strategies.batches import begin, unpack
 from tfdist.strategies.compiled_step import compiled
-from tfdist.strategies.metric_sums import MetricSums
+from tfdist.strategies.metric_sums import MetricSums, keep_global_copies, metric_variables
 from tfdist.strategies.variables import model_variables
-from tfdist.sync.step import Step, is_large
-
-
-def make_function(strategy, model, kind):
-    """What `model` calls with an iterator; `kind` is "train", "test" or "predict"."""
-    if kind == "predict":
-        return Predictions(strategy, model)
-    return Steps(strategy, model, kind)
+from tfdist.sync.step import is_large
 
 
 class Steps:
@@ -174,52 +166,6 @@ class Steps:
         return tf.nest.pack_sequence_as(logs, values)
 
 
-class Predictions:
-    """Runs the steps of `predict`; called with a list of batches for each execution.
-
-    Args:
-        strategy: a tfdist strategy.
-        model: the Keras model.
-    """
-
-    def __init__(self, strategy, model):
-        self._strategy, self._model = strategy, model
-        step = autograph.convert(model.predict_step)
-        self._step = compat_trainer.optionals_to_none(model, step)
-        self._many = self._many_steps
-        if not model.run_eagerly:
-            self._many = tf.function(self._many_steps, reduce_retracing=True)
-        self._ever_ran = False
-
-    def _replica_step(self, batch):
-        strategy = self._strategy
-        with active_step.activate(Step(strategy.communicator(), strategy.replica_id())):
-            if not isinstance(batch, GlobalBatch):
-                return self._step(batch)
-            outputs = self._step(batch.data)
-        return tf.nest.map_structure(lambda output: output[: batch.examples], outputs)
-
-    def _one_step(self, data):
-        outputs = self._strategy.run_on_replicas(self._replica_step, args=(data,))
-        if inputs.is_distributed(data):
-            return tf.nest.map_structure(self._strategy.gather_in_order, outputs)
-        # `predict_on_batch`: every replica had all of it.
-        return tf.nest.map_structure(
-            lambda output: self._strategy.experimental_local_results(output)[0], outputs
-        )
-
-    @tf.autograph.experimental.do_not_convert
-    def _many_steps(self, batches):
-        outputs = [self._one_step(data) for data in batches]
-        return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
-
-    def __call__(self, batches):
-        begin(self._strategy, self._model, first=not self._ever_ran)
-        self._ever_ran = True
-        with self._strategy.watching("a prediction step"):
-            return self._many(batches)
-
-
 def _mean(values):
     """The mean of replicas' logs."""
     first = tf.convert_to_tensor(values[0])
@@ -279,79 +225,3 @@ def _repeat(one_step, model):
         return tf.while_loop(lambda step, _: step < model.steps_per_execution, body, (1, logs))[1]
 
     return tf.function(many_steps, reduce_retracing=True)
-
-
-def begin(strategy, model, first):
-    """Lets all workers compare notes, once for each call of a Keras method.
-
-    Args:
-        strategy: a tfdist strategy.
-        model: the Keras model.
-        first: whether the step function has never run (`train_on_batch` runs it
-            without a call that was checked).
-    """
-    facts, strategy.next_call = strategy.next_call, None
-    if facts is not None or first:
-        strategy.batch_size = (facts or {}).get("batch size")
-        strategy.begin(model, facts or {})
-
-
-def unpack(batch):
-    """Splits what an iterator yields.
-
-    Returns:
-        `(data, examples, global_examples)`: the replica's data, how many of its
-        examples count, and how many the global batch has (None: not known).
-    """
-    if isinstance(batch, GlobalBatch):
-        return batch.data, batch.examples, batch.global_examples
-    return batch, count_examples(batch), None
-
-
-def count_examples(data):
-    """Scalar int32: the first dimension of the first tensor of the inputs.
-
-    Args:
-        data: a batch, `x`, `(x, y)` or `(x, y, sample_weight)`.
-    """
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    for value in keras.tree.flatten(x):
-        if isinstance(value, tf.RaggedTensor):
-            return tf.cast(value.nrows(), tf.int32)
-        if isinstance(value, tf.SparseTensor):
-            return tf.cast(value.dense_shape[0], tf.int32)
-        if value is not None:
-            return tf.shape(value)[0]
-    raise ValueError(
-        "A training batch must hold at least one input tensor with a batch dimension. "
-        f"Received: {data!r}. Yield `(x, y)` or `(x, y, sample_weight)`."
-    )
-
-
-def metric_variables(model):
-    """The state of the model's metrics that replicas keep apart and that sums up."""
-    seen = {}
-    for metric in model.metrics:
-        for variable in metric.variables:
-            if variable.synchronization == "on_read":
-                seen[id(variable)] = variable
-    return list(seen.values())
-
-
-def keep_global_copies(strategy, model):
-    """Gives each metric variable a copy that holds its value over all workers.
-
-    Reading a metric is then local: a callback on the chief alone may do it, where
-    TensorFlow would wait for the other workers to read it too.
-    """
-    if strategy.place.mesh.data == 1:
-        return
-    for variable in metric_variables(model):
-        if compat_variables.global_copy(variable) is None:
-            with strategy.scope():
-                copy = tf.Variable(
-                    tf.zeros(variable.shape, variable.dtype),
-                    trainable=False,
-                    aggregation=tf.VariableAggregation.NONE,
-                )
-            compat_variables.set_global_copy(variable, copy)

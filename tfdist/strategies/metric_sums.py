@@ -1,15 +1,45 @@
-"""Metrics whose state is too large for the message that ends each step.
+"""The state of a model's metrics, over all workers.
 
-The areas under curves count in more than 100,000 bins (`tfdist.metrics.ROCAUC`): sent with
-each step, a megabyte or two would be a gradient of its own. Such state is added up over
+Most of it goes with the message that ends each step (`sync/step.py`). Some is too large for
+that: areas under curves count in more than 100,000 bins (`tfdist.metrics.ROCAUC`), and a
+megabyte or two would be a gradient of its own. Such state is added up over
 the workers at the end of an epoch, and of `evaluate`; during an epoch, the progress bar shows
 what the first replica alone has seen.
 """
 
 import tensorflow as tf
 
-from tfdist.compat.variables import global_copy
+from tfdist.compat.variables import global_copy, set_global_copy
 from tfdist.sync.step import is_large
+
+
+def metric_variables(model):
+    """The state of the model's metrics that replicas keep apart and that sums up."""
+    seen = {}
+    for metric in model.metrics:
+        for variable in metric.variables:
+            if variable.synchronization == "on_read":
+                seen[id(variable)] = variable
+    return list(seen.values())
+
+
+def keep_global_copies(strategy, model):
+    """Gives each metric variable a copy that holds its value over all workers.
+
+    Reading a metric is then local: a callback on the chief alone may do it, where
+    TensorFlow would wait for the other workers to read it too.
+    """
+    if strategy.place.mesh.data == 1:
+        return
+    for variable in metric_variables(model):
+        if global_copy(variable) is None:
+            with strategy.scope():
+                copy = tf.Variable(
+                    tf.zeros(variable.shape, variable.dtype),
+                    trainable=False,
+                    aggregation=tf.VariableAggregation.NONE,
+                )
+            set_global_copy(variable, copy)
 
 
 def assign_sums(variables, communicator):

@@ -9,14 +9,18 @@ from tfdist import compat
 from tfdist.compat import active_step, autograph, inputs, variables
 from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
+from tfdist.data.reading import without_autotuner
 from tfdist.data.split import is_dealt_out, split_global_batches
-from tfdist.strategies import keras_functions, one_order
+from tfdist.strategies import one_order
 from tfdist.strategies.base import KerasStrategy
+from tfdist.strategies.keras_functions import Steps
 from tfdist.strategies.place import Mesh, Place
+from tfdist.strategies.predictions import Predictions
 from tfdist.strategies.variables import layer_variables
 from tfdist.sync.communicator import ReplicaCommunicator
+from tfdist.sync.loop_step import Step
 from tfdist.sync.loss_idioms import LossIdioms
-from tfdist.sync.step import KerasStep, Step
+from tfdist.sync.step import KerasStep
 
 
 class MirroredEngine(KerasStrategy):
@@ -139,6 +143,8 @@ class MirroredEngine(KerasStrategy):
         used and the examples of a step are whatever each worker reads.
         """
         if options is not None or not is_dealt_out(dataset):
+            # No `prefetch`: TensorFlow takes the end of the pipeline apart.
+            dataset = without_autotuner(dataset, prefetch=0)
             return super().experimental_distribute_dataset(dataset, options)
         if self.num_workers > 1:
             dataset = one_order.of_all_workers(dataset, self)
@@ -163,7 +169,9 @@ class MirroredEngine(KerasStrategy):
             self._distributes_for_keras = False
 
     def make_keras_function(self, model, kind):
-        return keras_functions.make_function(self, model, kind)
+        if kind == "predict":
+            return Predictions(self, model)
+        return Steps(self, model, kind)
 
     def make_step(self, model, examples, global_examples, sync=None):
         own_step = not compat_trainer.has_keras_loss(model)

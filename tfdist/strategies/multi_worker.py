@@ -15,7 +15,6 @@ import tfdist
 from tfdist import tf_config
 from tfdist.compat import coordination
 from tfdist.compat import strategy as engine
-from tfdist.compat.variables import is_own
 from tfdist.strategies import handshake
 from tfdist.strategies.agreement import agree, exchange
 from tfdist.strategies.cpu_ring import open_ring
@@ -101,7 +100,7 @@ class MultiWorkerMirroredStrategy(MirroredEngine, tf.distribute.MultiWorkerMirro
             new = {id(variable) for variable in variables}
             sync = self.gradient_sync_of(model)
             if sync is None or not sync.replicas_differ:
-                alike = [v for v in every if id(v) not in new and not is_own(v)]
+                alike = [v for v in every if id(v) not in new]
                 facts["weight"] = fingerprints(alike)
         self._agree(f"`{facts.get('method', 'a step')}`", facts)
         with self.watching("sending variables"):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdist.compat import strategy as engine
 from tfdist.compat import training_state
+from tfdist.compat.layout import is_alike, piece_of
 from tfdist.sync import ring_ops
 
 _MESSAGE_BYTES = 64 * 2**20
@@ -33,19 +34,24 @@ def all_variables(model):
 
 
 def describe(variables):
-    """A line for each variable, equal on workers that made the same ones."""
-    return [f"{tuple(variable.shape)} {variable.dtype.name}" for variable in variables]
+    """A line for each variable, equal on workers that made the same ones, or pieces of them."""
+    lines = []
+    for variable in variables:
+        piece = piece_of(variable)
+        shape = f"{tuple(variable.shape)}" if piece is None else f"a piece of {piece.whole}"
+        lines.append(f"{shape} {variable.dtype.name}")
+    return lines
 
 
 def fingerprints(variables):
     """A line for each variable that replicas hold alike, equal where its bits are.
 
     Args:
-        variables: iterable of distributed variables.
+        variables: iterable of distributed variables; others among them have no line.
     """
     lines = []
     for variable in variables:
-        if not engine.is_sync_on_read(variable):
+        if is_alike(variable) and not engine.is_sync_on_read(variable):
             value = engine.local_components(variable)[0].numpy()
             lines.append(f"{variable.name} {zlib.crc32(value.tobytes()):08x}")
     return lines
@@ -54,12 +60,14 @@ def fingerprints(variables):
 def send_to_all(strategy, variables):
     """Assigns every worker's `variables` the chief's values. A collective call.
 
+    A piece of a variable stays what its worker made of it: the chief has another.
+
     Args:
         strategy: a multi-worker strategy.
-        variables: list of distributed variables; the same shapes and dtypes, in
-            the same order, on all workers.
+        variables: list of distributed variables; the same shapes (but of pieces) and
+            dtypes, in the same order, on all workers.
     """
-    for message in _messages(variables):
+    for message in _messages([v for v in variables if piece_of(v) is None]):
         parts = [_to_integers(engine.local_components(v)[0].read_value()) for v in message]
         flat = tf.concat(parts, axis=0)
         # The sum of the chief's bits and of zeros: exact, whatever the dtype.

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfdist.compat import active_step, autograph
 from tfdist.compat import trainer as compat_trainer
-from tfdist.strategies.keras_functions import count_examples, metric_variables
+from tfdist.strategies.batches import count_examples
+from tfdist.strategies.metric_sums import metric_variables
 from tfdist.sync.staleness import AsyncStep
 
 NO_DATA = -2.0  # in the place of the version that a step read

@@ -117,11 +117,10 @@ class ReplicaCommunicator:
         return results
 
     def _all_reduce_one_dtype(self, values, op="sum"):
-        if op != "sum" and self._ring is not None:
+        if self._ring is not None:
             return ring_ops.all_reduce(self._ring, values, op)
         if op != "sum":
             return [_reduce(every, op) for every in self._all_gather_one_dtype(values)]
-        # The strategy sends it through the ring, if there is one.
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, values, self.options)
 

@@ -12,13 +12,13 @@ from tfdist.sync.algorithm import (
     new_variable,
     weighted_mean,
 )
-from tfdist.sync.all_reduce import compress, compressor_state, config_of
+from tfdist.sync.sync_sgd import compress, compressor_state, config_of
 
 # Weighs replicas alike where none has seen an example since the last synchronisation.
 _TINY = 1e-9
 
 
-class OuterOptimization(Algorithm):
+class DiLoCo(Algorithm):
     """Every `period` steps an outer optimizer steps from the last common model.
 
     Replica r takes H steps of its own optimizer from the common model a to x_r. Then

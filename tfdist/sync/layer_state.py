@@ -12,6 +12,9 @@ Where it was not passed, floating-point state is averaged (the moving statistics
 examples (how many there were), and done once where it does not (how many steps there were).
 The states of a stateful RNN are its replica's own.
 
+State of tfdist's own layers may also become the maximum, the minimum, or what a function makes
+of all replicas' values (`sync/merging.py`).
+
 Limits: an average that moves by `assign_add(rate * (x - mean))` cannot be told from a
 counter, so `assign_add` to floating-point state without an `aggregation` is averaged, with a
 warning. An integer that is assigned otherwise, from the examples, is left as each replica
@@ -25,7 +28,9 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import variables as compat_variables
+from tfdist.compat.layout import is_own
 from tfdist.sync.algorithm import new_variable, weighted_mean
+from tfdist.sync.merging import merge_rule, merged
 
 _TINY = 1e-9
 
@@ -44,11 +49,9 @@ class LayerState:
         # what is the same on all replicas.
         self._added, self._added_alike = set(), set()
         # Read here, since an assignment may stand in a condition of its own.
-        self._before = {
-            id(v): tf.convert_to_tensor(v.value) for v in variables if _may_be_summed(v)
-        }
+        self._before = {id(v): tf.convert_to_tensor(v.value) for v in variables if _needs_before(v)}
         # A stateful RNN's batch is a constant: so is what counts the examples behind it.
-        own = [v.shape for v in variables if compat_variables.is_own(v)]
+        own = [v.shape for v in variables if is_own(v)]
         self._rows = {shape[0] for shape in own if len(shape)}
 
     def note_assignment(self, variable, value):
@@ -62,7 +65,7 @@ class LayerState:
                     self.note_addition(variable, amount)
             elif not compat_variables.is_alike(value) and not tf.executing_eagerly():
                 _warn_of_integer(variable)
-        if _may_be_summed(variable) and id(variable) not in self._before:
+        if _needs_before(variable) and id(variable) not in self._before:
             self._before[id(variable)] = tf.convert_to_tensor(variable.value)
         self._assigned[id(variable)] = variable
 
@@ -71,7 +74,7 @@ class LayerState:
         alike = compat_variables.is_alike(amount) and not self._is_batch(amount)
         if _counts(variable):
             (self._added_alike if alike else self._added).add(id(variable))
-        elif not alike and variable.aggregation == "none" and not _is_apart(variable):
+        elif not alike and not _is_declared(variable) and not _is_apart(variable):
             _warn_of_addition(variable)
 
     def _is_batch(self, amount):
@@ -117,6 +120,21 @@ class LayerState:
             parts.append(part)
         return variables, parts
 
+    def assign_merged(self, examples, communicator):
+        """Merges what has a rule of its own, see `sync/merging.py`. Communicates if there is any.
+
+        Args:
+            examples: scalar int tensor, how many of this replica's examples count.
+            communicator: a `Communicator`.
+        """
+        variables = [v for v in self._assigned.values() if _is_merged(v)]
+        values = [
+            tf.where(examples > 0, tf.convert_to_tensor(v.value), self._before[id(v)])
+            for v in variables
+        ]
+        for variable, value in zip(variables, merged(variables, values, examples, communicator)):
+            compat_variables.assign_own(variable.value, value)
+
     def assign_sums(self, variables, sums):
         """Gives the variables of `summed` their new values."""
         for variable, total in zip(variables, sums):
@@ -143,15 +161,17 @@ class KeptState:
         self.variables = list(variables)
         common = [v for v in variables if not _is_apart(v)]
         self.averaged = [v.value for v in common if _rule(v, ()) == "mean"]
+        self._merged = [v for v in common if _is_merged(v)]
         self._counters = [v for v in common if _may_be_summed(v)]
         self._before = [new_variable(v.numpy()) for v in self._counters]
         self._examples = new_variable(tf.zeros([], tf.float64))
         self._sums = set()  # known where a step is traced
         self.own = [self._examples, *self._before]
 
-    def summed(self):
-        """List of the distributed variables that become a sum."""
-        return [v.value for v, _ in self._counted()]
+    def agreed(self):
+        """List of the distributed variables that become what they are over all replicas."""
+        alike = [v.value for v in self._merged]
+        return [*self.averaged, *alike, *(v.value for v, _ in self._counted())]
 
     def read(self):
         """The values in front of a step, of this replica."""
@@ -186,6 +206,10 @@ class KeptState:
             means = weighted_mean(self._now(self.averaged), weight, communicator.all_reduce)
             for variable, mean in zip(self.averaged, means):
                 compat_variables.assign_own(variable, mean)
+        values = self._now(v.value for v in self._merged)
+        merge = merged(self._merged, values, self._examples, communicator)
+        for variable, value in zip(self._merged, merge):
+            compat_variables.assign_own(variable.value, value)
         counted = self._counted()
         added = []
         for variable, before in counted:
@@ -204,25 +228,42 @@ class KeptState:
         return [tf.convert_to_tensor(variable) for variable in variables]
 
     def _kept(self):
-        return [*self.averaged, *(v.value for v in self._counters)]
+        return [*self.averaged, *(v.value for v in (*self._counters, *self._merged))]
 
 
 def _is_apart(variable):
     """Whether replicas keep `variable` for themselves, at least until it is read."""
-    return variable.synchronization == "on_read" or compat_variables.is_own(variable)
+    return variable.synchronization == "on_read" or is_own(variable)
 
 
 def _counts(variable):
     """Whether `variable` is an integer without an `aggregation`."""
     is_float = keras.backend.is_float_dtype(variable.dtype)
-    return variable.aggregation == "none" and not is_float and not _is_apart(variable)
+    return not _is_declared(variable) and not is_float and not _is_apart(variable)
+
+
+def _is_declared(variable):
+    """Whether it was said how `variable` becomes that of all replicas."""
+    return variable.aggregation != "none" or merge_rule(variable) is not None
 
 
 def _may_be_summed(variable):
+    if _is_merged(variable):
+        return False
     return _counts(variable) or (variable.aggregation == "sum" and not _is_apart(variable))
 
 
+def _is_merged(variable):
+    return merge_rule(variable) is not None and not _is_apart(variable)
+
+
+def _needs_before(variable):
+    return _may_be_summed(variable) or _is_merged(variable)
+
+
 def _rule(variable, added):
+    if merge_rule(variable) is not None:
+        return "merge"
     if variable.aggregation != "none":
         return variable.aggregation
     if keras.backend.is_float_dtype(variable.dtype):

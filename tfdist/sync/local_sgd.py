@@ -12,7 +12,7 @@ from tfdist.sync.algorithm import (
 )
 
 
-class LocalAveraging(Algorithm):
+class LocalSGD(Algorithm):
     """Averages the models of all replicas every `period` steps.
 
     Replica r takes steps of its own optimizer, x_r <- x_r - u(g_r). After each H of

@@ -15,7 +15,7 @@ from tfdist.sync.algorithm import (
 )
 
 
-class GroupAveraging(Algorithm):
+class PartialSync(Algorithm):
     """Averages gradients within groups, and all models now and then.
 
     At step t the replicas are dealt into groups; replica r of group G applies

@@ -39,79 +39,19 @@ is a sum over the batch, not a mean, differs from one process.
 """
 
 import contextlib
-import copy
 
 import tensorflow as tf
 
 from tfdist.compat.step_logs import MetricsOfStep, StepLogs
 from tfdist.compat.variables import assign_own, global_copy
+from tfdist.sync.collected_updates import CollectsUpdates, CommunicatesError
 from tfdist.sync.layer_state import LayerState
+from tfdist.sync.loop_step import Step
 
-# Sparse gradients of larger tables stay sparse.
-_DENSE_ELEMENTS = 2**24
 _LARGE_BYTES = 2**16
 
 
-class CommunicatesError(Exception):
-    """The forward pass communicates, where it must not."""
-
-
-class Step:
-    """One replica's step of a custom training loop: gradients are summed.
-
-    That is what `tf.distribute` promises: the loop divides by the global batch
-    size. Clipping and all that follows see the sum.
-
-    Args:
-        communicator: a `ReplicaCommunicator`.
-        replica_id: scalar int tensor, or None for a single replica.
-    """
-
-    weighs_examples = False
-    collects_updates = False
-    compiles_updates = False
-
-    def __init__(self, communicator, replica_id):
-        self.communicator = communicator
-        self.num_replicas = communicator.num_replicas
-        self.replica_id = replica_id
-
-    def weigh_loss(self, loss, optimizer):
-        """What `optimizer.scale_loss` scales, instead of `loss`."""
-        return loss
-
-    def note_assignment(self, variable, value):
-        """A layer is about to assign `value` to `variable` (a Keras variable) on this replica."""
-
-    def note_addition(self, variable, amount):
-        """A layer is about to add `amount` to `variable`, by an assignment that is noted."""
-
-    def note_result(self, metric, compute, value):
-        """`compute()`, a metric's own `result`, gave `value`."""
-
-    def note_target(self, loss):
-        """A tape is asked for the gradient of `loss`."""
-
-    def note_forward_collective(self):
-        """The model itself communicates: gradients flow between replicas."""
-
-    def reduce_gradients(self, gradients, optimizer):
-        """The gradients that every replica applies; None stays None.
-
-        Args:
-            gradients: list of tensors, `tf.IndexedSlices` or None.
-            optimizer: the Keras optimizer that will apply them.
-        """
-        present = [g for g in gradients if g is not None]
-        reduced = iter(self.communicator.all_reduce(present))
-        return [None if g is None else next(reduced) for g in gradients]
-
-    def update(self, optimizer, apply, gradients):
-        """Calls `apply(gradients)`, the optimizer's own."""
-        return apply(gradients)
-
-
-class KerasStep(Step):
+class KerasStep(CollectsUpdates, Step):
     """One replica's step of `fit` or `evaluate`: the mean over all examples.
 
     Args:
@@ -151,50 +91,6 @@ class KerasStep(Step):
         self._forward_communicates = False
         self._weighed_for = set()  # ids of the optimizers whose loss carries b_r / B
         self._updates = []  # (optimizer, variables, gradients), while they are collected
-
-    # -- the update, apart from what comes before it --------------------------
-
-    @contextlib.contextmanager
-    def collecting_updates(self):
-        """Optimizers that are applied inside do nothing but leave their gradients here.
-
-        Yields:
-            A list; at the end of the context it holds a list of gradients for each
-            call of `apply`.
-
-        Raises:
-            CommunicatesError: what happens inside communicates; the step is what it was.
-        """
-        before = {name: _copied(value) for name, value in vars(self).items()}
-        gradients = []
-        self.communicator, self.collects_updates = _Silent(self.num_replicas), True
-        try:
-            yield gradients
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-        self.communicator, self.collects_updates = before["communicator"], False
-        gradients += [values for _, _, values in self._updates]
-
-    def update(self, optimizer, apply, gradients):
-        sparse = [g for g in gradients if isinstance(g, tf.IndexedSlices)]
-        if not self.compiles_updates or not _may_be_dense(optimizer, sparse):
-            return apply(gradients)
-        # XLA knows no sparse ones; optimizers with momenta make them dense anyway.
-        dense = [tf.convert_to_tensor(g) if g is not None else None for g in gradients]
-        # A closure: TensorFlow would take what a `partial` holds for arguments.
-        compiled = tf.function(lambda dense: apply(dense), jit_compile=True, autograph=False)
-        return compiled(dense)
-
-    def collect_update(self, optimizer, gradients, variables):
-        """Takes what `optimizer.apply` was called with."""
-        self._updates.append((optimizer, variables, gradients))
-
-    def take_updates(self):
-        """List of `(optimizer, variables)` in the order of the collected gradients."""
-        updates, self._updates = self._updates, []
-        return [(optimizer, variables) for optimizer, variables, _ in updates]
 
     # -- the forward pass ---------------------------------------------------
 
@@ -344,6 +240,7 @@ class KerasStep(Step):
         for variable, mean in zip(averaged, means):
             assign_own(variable.value, mean)
         self._state.assign_sums(summed, sums[len(metric_variables) :])
+        self._state.assign_merged(self.examples, self.communicator)
         pairs = list(zip(metric_variables, sums))
         for variable, value in pairs:
             copy = global_copy(variable)
@@ -381,39 +278,6 @@ class KerasStep(Step):
         total = dict(zip(dtypes, totals[len(averaged) + len(summed) :]))
         means = [scaled(v, tf.math.reciprocal(total[v.dtype])) for v in totals[: len(averaged)]]
         return means, totals[len(averaged) : len(averaged) + len(summed)]
-
-
-def _copied(value):
-    if isinstance(value, (dict, list, set)):
-        return value.copy()
-    if isinstance(value, (LayerState, MetricsOfStep)):  # what they hold
-        new = copy.copy(value)
-        vars(new).update({name: _copied(held) for name, held in vars(value).items()})
-        return new
-    return value
-
-
-class _Silent:
-    """A communicator for what must not communicate."""
-
-    def __init__(self, num_replicas):
-        self.num_replicas = num_replicas
-
-    def all_reduce(self, values):
-        raise CommunicatesError
-
-
-def _may_be_dense(optimizer, sparse):
-    """Whether gradients that are `tf.IndexedSlices` may as well be tensors.
-
-    Not where they are clipped: Keras clips each occurrence of a row by itself. Nor
-    where tables are so large that only a few of their rows should be touched.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    clips = optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue
-    shapes = [tf.TensorShape(tf.get_static_value(g.dense_shape)) for g in sparse]
-    sizes = [shape.num_elements() for shape in shapes]
-    return not sparse or (not clips and None not in sizes and sum(sizes) <= _DENSE_ELEMENTS)
 
 
 def scaled(value, factor):

@@ -6,7 +6,7 @@ from tfdist.arguments import integer
 from tfdist.sync.algorithm import Algorithm, all_reduce_bytes, new_variable
 
 
-class AllReduce(Algorithm):
+class SyncSGD(Algorithm):
     """The mean of all replicas' gradients, exactly or through a compressor.
 
         g = 1/N sum_r C(g_r + e_r),    e_r <- g_r + e_r - C(g_r + e_r)
