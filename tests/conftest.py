@@ -68,9 +68,10 @@ def pytest_collection_finish():
 def _read_without_autotuning():
     """Pipelines that are read in this process have no autotuner, plain Keras' neither.
 
-    (Under a strategy of tfdist they have none anyway, see `tfdist/data/reading.py`.) Deleting an iterator waits now and then until its autotuner wakes up, which is for as
-    long as the iterator has lived, up to a minute: in TensorFlow alone, six of twenty that
-    had lived 40 s took 41 to 60 s each. Garbage is collected in whatever test comes next.
+    Under a strategy of tfdist they have none anyway (`tfdist/data/reading.py`). Deleting an
+    iterator waits now and then until its autotuner wakes up, which is for as long as the iterator
+    has lived, up to a minute: in TensorFlow alone, six of twenty that had lived 40 s took 41 to
+    60 s each. Garbage is collected in whatever test comes next.
     """
     import tensorflow as tf
 
