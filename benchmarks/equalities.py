@@ -29,6 +29,7 @@ TFDIST = {
     "Mirrored x2": ("mirrored", 1, 2),
     "2 workers": ("multi", 2, 1),
     "2 workers x2": ("multi", 2, 2),
+    "parameter servers": ("servers", 2, 1),
 }
 STOCK = {
     "stock Mirrored x2": ("stock_mirrored", 1, 2),
@@ -51,7 +52,7 @@ def run(title, strategy, workers, logical_devices, floats, directory, deadline_s
 def difference(one_process, results):
     """The largest difference of a weight, relative to its tensor's norm; or an error's name."""
     if isinstance(results, str):
-        return results.split(":")[0]
+        return "refused" if "ParameterServerStrategy" in results else results.split(":")[0]
     return max(
         float(np.abs(results[name] - value).max() / max(np.linalg.norm(value), 1e-300))
         for name, value in one_process.items()

@@ -4,8 +4,9 @@
 
 Each feature of `tests/feature_cases` is tried in one process without a strategy, and
 then on replicas, under tfdist and under stock `tf.distribute`. A cell says "right"
-(the numbers of one process, on every worker), "wrong numbers", the error's name, or
-"hang": no end within a minute. What hangs or crashes is ended, and the next feature
+(the numbers of one process, on every worker), "wrong numbers", "refused" (by an error of
+tfdist's that says why), the error's name, or "hang": no end within a minute. Under parameter
+servers steps run one after the other. What hangs or crashes is ended, and the next feature
 starts in a new process. Appends a JSON line a cell to `benchmarks/results/matrix.jsonl`
 as soon as a column is done; the table is made of each cell's last result there.
 """
@@ -32,6 +33,7 @@ COLUMNS = {
     "Mirrored x2": ("mirrored", 1, 2),
     "2 workers": ("multi", 2, 1),
     "2 workers x2": ("multi", 2, 2),
+    "parameter servers": ("servers", 2, 1),
     "stock 1 device": ("stock_mirrored", 1, 1),
     "stock Mirrored x2": ("stock_mirrored", 1, 2),
     "stock 2 workers": ("stock_multi", 2, 1),
@@ -44,11 +46,12 @@ def try_features(names, strategy, workers, logical_cpus, directory):
     import gangs
 
     out = pathlib.Path(directory) / f"{strategy}-{workers}x{logical_cpus}"
+    run_by = 1 if strategy == "servers" else workers
 
     def read():
-        return [gangs.read(f"{out}.{i}") for i in range(workers)]
+        return [gangs.read(f"{out}.{i}") for i in range(run_by)]
 
-    results = [{} for _ in range(workers)]
+    results = [{} for _ in range(run_by)]
     while left := [name for name in names if any(name not in known for known in results)]:
         why = _run_until_stuck(left, strategy, workers, logical_cpus, out, read)
         for known, found in zip(results, read()):
@@ -65,9 +68,10 @@ def try_features(names, strategy, workers, logical_cpus, directory):
 
 def _run_until_stuck(names, strategy, workers, logical_cpus, out, read):
     """Starts workers; returns "hang" or "crash" if one was ended by that, else None."""
-    command = [sys.executable, WORKER, strategy, logical_cpus, out, *names]
-    if workers > 1:
-        command = [sys.executable, "-m", "tfdist.cli", "run", "-n", workers, *command[1:]]
+    import gangs
+
+    program = [WORKER, strategy, logical_cpus, out, *names]
+    command = [sys.executable, *gangs.started_by(strategy, workers), *program]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFDIST_TIMEOUT": "45"}
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     process = subprocess.Popen(
@@ -103,6 +107,8 @@ def cell(name, expected, found_by_workers):
     import feature_cases
 
     for found in found_by_workers:
+        if isinstance(found, str) and feature_cases.is_refusal(found):
+            return "refused"
         if isinstance(found, str):
             return found if found in ("hang", "crash") else f"error ({found.split(':')[0]})"
     try:

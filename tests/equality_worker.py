@@ -2,8 +2,8 @@
 
 Usage: equality_worker.py STRATEGY LOGICAL_DEVICES OUT [CASE ...]
 
-STRATEGY is none, mirrored, multi, stock_mirrored or stock_multi. A CASE is a type and a name,
-"float64 mask". `gangs.read` reads what is noted in OUT.INDEX.
+STRATEGY is none, mirrored, multi, servers, stock_mirrored or stock_multi. A CASE is a type and
+a name, "float64 mask". `gangs.read` reads what is noted in OUT.INDEX.
 """
 
 import os
@@ -26,9 +26,15 @@ def make_strategy(name, logical_devices):
     if name == "stock_multi":
         return tf.distribute.MultiWorkerMirroredStrategy()
     import tfdist
+    from tfdist.sync.staleness import Asynchrony
 
     if name == "mirrored":
         return tfdist.MirroredStrategy(mine)
+    if name == "servers":
+        strategy = tfdist.ParameterServerStrategy()
+        # One step after the other, as with `AsyncSGD(max_staleness=0)` in each `fit`.
+        strategy.asynchrony = Asynchrony(max_staleness=0)
+        return strategy
     return tfdist.MultiWorkerMirroredStrategy()
 
 

@@ -42,7 +42,7 @@ def work(strategy_name, out, cases, function):
                 broken = strategy_name == "multi" or _is_tensorflows(error)
             pickle.dump((case, result), file)
             file.flush()
-            if broken and strategy_name.endswith("multi"):
+            if broken and (strategy_name.endswith("multi") or strategy_name == "servers"):
                 sys.exit(1)
 
 
@@ -69,7 +69,8 @@ def run(program, strategy, workers, logical_devices, directory, cases, deadline_
 
     Args:
         program: path of the program.
-        strategy: name of a strategy, for the program.
+        strategy: name of a strategy, for the program. Of "servers" the coordinator alone
+            has results; there is one parameter server.
         workers: how many processes; 1 is started without `tfdist run`.
         logical_devices: how many devices each of them has.
         directory: where files are written.
@@ -79,15 +80,16 @@ def run(program, strategy, workers, logical_devices, directory, cases, deadline_
     Returns:
         A dict `{case: result}` of each worker; a case that failed is a string there.
     """
-    results, left, number = [{} for _ in range(workers)], list(cases), 0
+    run_by = 1 if strategy == "servers" else workers
+    results, left, number = [{} for _ in range(run_by)], list(cases), 0
     while left:
         out = pathlib.Path(directory) / f"out-{number}"
         number += 1
         command = [sys.executable, program, strategy, logical_devices, out, *left]
-        if workers > 1:
-            command[1:1] = ["-m", "tfdist.cli", "run", "-n", workers]
-        said = _run(command, [f"{out}.{i}" for i in range(workers)], slowness.seconds(deadline_s))
-        news = [read(f"{out}.{i}") for i in range(workers)]
+        command[1:1] = started_by(strategy, workers)
+        files = [f"{out}.{i}" for i in range(run_by)]
+        said = _run(command, files, slowness.seconds(deadline_s))
+        news = [read(file) for file in files]
         for mine, new in zip(results, news):
             mine.update(new)
         first, left = left[0], [c for c in left if any(c not in mine for mine in results)]
@@ -99,6 +101,13 @@ def run(program, strategy, workers, logical_devices, directory, cases, deadline_
                 mine.setdefault(case, f"the processes ended in this case:\n{said[-5000:]}")
             left.remove(case)
     return results
+
+
+def started_by(strategy, workers):
+    """What stands between Python and a program that runs on `workers` processes."""
+    if strategy == "servers":
+        return ["-m", "tfdist.cli", "run", "-n", workers, "--ps", 1]
+    return ["-m", "tfdist.cli", "run", "-n", workers] if workers > 1 else []
 
 
 def _run(command, files, deadline_s):

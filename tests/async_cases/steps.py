@@ -52,8 +52,10 @@ def claims(strategy):
 
     model = summing_model(strategy)
     model.fit(np.zeros((4, 1)), np.zeros((4, 1)), batch_size=2, verbose=0)
-    claim = strategy.claim_of(model.optimizer)
-    function = tf.function(claim)
+    updates, optimizer = strategy.updates, model.optimizer
+    function = tf.function(
+        lambda number: updates.of_optimizer(optimizer, lambda: updates.claim(optimizer, number))
+    )
     seen = []
     for number in (900, 900, 901, 900):
         is_first, version = strategy.coordinator.schedule(
@@ -96,7 +98,6 @@ def recorded_order(strategy):
     import tensorflow as tf
 
     from tfdist.compat import active_step
-    from tfdist.strategies.parameter_server import in_one_piece
 
     steps = 40
     with strategy.scope():
@@ -128,14 +129,13 @@ def recorded_order(strategy):
             step = active_step.current()
             if step is None:
                 return tf.convert_to_tensor(variable)
-            lock = strategy._locks[variable.handle.ref()]
 
             def locked():
                 value = tf.identity(variable.read_value())
                 read[i].scatter_nd_update(place(step.replica_id), [version[i].read_value()])
                 return value
 
-            return in_one_piece(lock, locked)
+            return strategy.updates.under_lock_of(variable, locked)
 
     class Recorded(keras.optimizers.SGD):
         def update_step(self, gradient, variable, learning_rate):

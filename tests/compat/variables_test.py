@@ -68,7 +68,7 @@ def test_assigning_without_a_step_is_the_original():
 
 class Step:
     collects_updates = False
-    weighs_examples = True
+    is_asynchronous = False
 
     def __init__(self):
         self.added, self.assigned = [], []
@@ -78,6 +78,9 @@ class Step:
 
     def note_assignment(self, variable, value):
         self.assigned.append((variable, value))
+
+    def assign(self, variable, value):
+        variable.value.assign(value)
 
     def reduce_gradients(self, gradients, optimizer):
         return gradients

@@ -22,6 +22,7 @@ from feature_cases import (
     own_steps,
     precision,
     training,
+    updates,
 )
 from feature_cases.common import FEATURES, TOLERANCES
 
@@ -32,6 +33,7 @@ THEMES = (
     models,
     own_steps,
     layer_state,
+    updates,
     callbacks,
     inference,
 )  # each lists its features
@@ -52,6 +54,11 @@ def run(name, strategy=None, directory=None):
             stack.enter_context(strategy.scope())
         needs_directory = function.__code__.co_argcount > 0
         return function(pathlib.Path(directory)) if needs_directory else function()
+
+
+def is_refusal(text):
+    """Whether what a feature raised says that parameter servers cannot do it, and why."""
+    return text.startswith(("ValueError: ", "TypeError: ")) and "ParameterServerStrategy" in text
 
 
 def sources_of(name):

@@ -16,6 +16,13 @@ def predict_in_order():
 
 
 @feature(quick=SLOW)
+def predict_of_one_batch_and_several_at_once():
+    model = small_model(steps_per_execution=3)
+    one = model.predict(X[:BATCH], batch_size=BATCH, verbose=0)
+    return {"one": one, "all": model.predict(X, batch_size=BATCH, verbose=0)}
+
+
+@feature(quick=SLOW)
 def predict_on_batch():
     model = small_model()
     return {n: model.predict_on_batch(X[:n]) for n in (1, 3)}

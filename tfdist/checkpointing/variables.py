@@ -8,7 +8,6 @@ everything while a gradient-sync algorithm lets replicas go their own ways.
 
 import contextlib
 
-import keras
 import tensorflow as tf
 
 from tfdist.checkpointing.encoding import with_dtype
@@ -17,19 +16,7 @@ from tfdist.compat import training_state
 from tfdist.compat.layout import is_alike
 from tfdist.compat.variables import global_copy
 from tfdist.strategies.metric_sums import keep_global_copies
-from tfdist.strategies.variables import describe, send_to_all
-
-
-def optimizers_of(model):
-    """The optimizers of a model by name, its own and those in attributes (a GAN's two)."""
-    found = {}
-    named = {"optimizer": getattr(model, "optimizer", None), **vars(model)}
-    for attribute, value in named.items():
-        inside = value.values() if isinstance(value, dict) else value
-        for place, part in enumerate(inside if isinstance(value, (dict, list, tuple)) else [value]):
-            if isinstance(part, keras.optimizers.Optimizer):
-                found.setdefault(id(part), (f"{attribute.lstrip('_')} {place}", part))
-    return dict(found.values())
+from tfdist.strategies.variables import describe, optimizers_of, send_to_all
 
 
 def groups_of(model, strategy):

@@ -2,7 +2,7 @@
 
 Needs: the order of a graph's operations (`Operation._id`), `FuncGraph.captures`,
 `Graph._functions` with their `add_to_graph` and `cached_definition`, and TensorFlow's
-registry of operations.
+registry of operations; `FuncGraph.outer_graph` and the class of a loop's body.
 Why: whether a number that a step returns comes from its metrics alone, or whether what a
 layer adds to a counter depends on the examples, is written in the graph and nowhere else.
 
@@ -12,6 +12,7 @@ Limits: outside of a graph (`run_eagerly=True`) nothing is known.
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
+from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph
 
 _READ = "ReadVariableOp"
 
@@ -19,6 +20,19 @@ _READ = "ReadVariableOp"
 def in_graph(tensor):
     """Whether `tensor` is one of a graph, of which the functions here know something."""
     return isinstance(tensor, tf.Tensor) and hasattr(tensor, "graph")
+
+
+def in_a_loop():
+    """Whether what is made at this moment is the body of a loop of the graph."""
+    return any(isinstance(graph, WhileBodyFuncGraph) for graph in _graphs())
+
+
+def _graphs():
+    """This graph, and those around it."""
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        yield graph
+        graph = getattr(graph, "outer_graph", None)
 
 
 def position(graph=None):

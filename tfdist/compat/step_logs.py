@@ -214,10 +214,32 @@ class StepLogs:
 
     def of_present_metrics(self):
         """The same where metrics hold their global values; outside of steps and graphs."""
-        extras = [self._of_all[graphs.read_handle(t.op)].value for t in self.extras]
+        extras = self._present_extras()
         # A graph, since what is computed from metrics is known as a part of one.
         function = tf.function(lambda: self._compute(extras), autograph=False)
         return function.get_concrete_function()()
+
+    def of_values(self, variables):
+        """A function that computes them from other values of the metrics' state.
+
+        Args:
+            variables: list of Keras variables.
+
+        Returns:
+            A concrete function of the list of their values, which returns what
+            `on_global_metrics` does.
+        """
+        extras = self._present_extras()
+
+        def compute(values):
+            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+                return self._compute(list(extras))
+
+        specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
+        return tf.function(compute, autograph=False).get_concrete_function(specs)
+
+    def _present_extras(self):
+        return [self._of_all[graphs.read_handle(t.op)].value for t in self.extras]
 
     def _compute(self, extras):
         found = {}

@@ -7,21 +7,22 @@ the steps of an epoch end, `finish` waits for the rest.
 
 A step begins with metrics at zero and returns what it added to them; the coordinator
 sums that up. So metrics are exact: no two workers write them, and a step that ran
-twice, because its worker was lost, is counted once.
+twice, because its worker was lost, is counted once. Logs that a step computed from its
+metrics are computed again from the sums; others are those of the step that ended last.
 """
 
 import time
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import autograph, epoch_iterator
 from tfdist.compat import trainer as compat_trainer
 from tfdist.strategies import checks
 from tfdist.strategies.outstanding import Outstanding
+from tfdist.strategies.variables import optimizers_of
 from tfdist.strategies.worker_datasets import WorkerIterators
 from tfdist.strategies.worker_step import NO_DATA, WorkerStep
+from tfdist.sync.async_step import check_optimizer
 from tfdist.sync.staleness import Asynchrony, StalenessBound, StalenessLog
 
 STEPS_A_WORKER = 2  # out at once: one runs, one waits
@@ -56,14 +57,16 @@ class Steps:
     def _begin_call(self):
         self._asynchrony = self._strategy.asynchrony if self._trains else Asynchrony()
         self._step.staleness_scaling = self._asynchrony.staleness_scaling
-        self._bound = StalenessBound(self._asynchrony.max_staleness)
+        in_order = compat_trainer.state_rows(self._model)  # rows go on where the last ended
+        self._bound = StalenessBound(0 if in_order else self._asynchrony.max_staleness)
         self._out = Outstanding(self._strategy)
         self._iterators = None  # the workers', where they read for themselves
         self._begin_epoch()
 
     def _begin_epoch(self):
         self._staleness, self._owed = StalenessLog(self._asynchrony.histogram), 0
-        self._logs, self._shown, self._shown_at = {}, {}, -_LOGS_S
+        self._values = None  # of the logs of the step that ended last, flat
+        self._shown, self._shown_at = None, -_LOGS_S
         self._forget_sums()
 
     def _forget_sums(self):
@@ -73,8 +76,7 @@ class Steps:
         model, strategy = self._model, self._strategy
         if strategy.next_call is not None or not self._ever_ran:
             strategy.next_call = None
-            _check(model, self._trains)
-            self._step.claim = strategy.claim_of(model.optimizer) if self._trains else None
+            _check(model, self._trains, strategy)
             self._begin_call()
         self.is_active = True
         if isinstance(iterator, WorkerIterators):
@@ -127,7 +129,7 @@ class Steps:
             self._staleness.add(int(version - read_version))
         for place, value in enumerate(values[: len(layout.metrics)]):
             self._sums[place] = self._sums.get(place, 0) + value
-        self._logs = dict(zip(layout.logs, values[len(layout.metrics) :]))
+        self._values = values[len(layout.metrics) :]
         return None
 
     # -- batches that workers read ------------------------------------------------
@@ -173,11 +175,22 @@ class Steps:
     def _present_logs(self):
         now = time.monotonic()
         if now - self._shown_at >= _LOGS_S or not self._shown:
-            self._shown_at = now
-            with keras.StatelessScope(state_mapping=self._metrics_state()):
-                metrics = self._model.get_metrics_result()
-            self._shown = {**self._logs, **metrics}
+            self._shown, self._shown_at = self._compute_logs(), now
         return self._shown
+
+    def _compute_logs(self):
+        """The logs with the steps that have ended; without those that no step has told yet."""
+        layout = self._step.layout
+        totals = [total for _, total in self._metrics_state()]
+        derived = layout.compute(totals) if layout.logs.derived else {}
+        told = self._values is not None
+        values = list(self._values) if told else [None] * len(tf.nest.flatten(layout.structure))
+        for place, value in derived.items():
+            values[place] = value
+        logs = tf.nest.pack_sequence_as(layout.structure, values)
+        if told or not isinstance(logs, dict):
+            return logs
+        return {n: v for n, v in logs.items() if None not in _flat(v)}
 
     def _metrics_state(self):
         """Pairs of each metric variable and its value, with the steps that have ended."""
@@ -202,27 +215,28 @@ class Steps:
             for variable, total in self._metrics_state():
                 variable.assign(total)
         self._forget_sums()
+        self._shown = None
 
     def finish(self):
         """Ends an epoch or an evaluation.
 
         Returns:
-            Dict of the logs that are no metrics.
+            The logs, and a dict of what is logged besides.
         """
         self.settle()
         self.is_active = False
-        logs = dict(self._logs)
+        logs, more = self._compute_logs(), {}
         if self._trains:
-            logs |= self._staleness.logs(histogram=self._asynchrony.histogram is not None)
+            more = self._staleness.logs(histogram=self._asynchrony.histogram is not None)
         self._begin_epoch()
-        return logs
+        return logs, more
 
 
 class Predictions:
     """Hands the batches of `predict` out; those of one execution run at the same time."""
 
     def __init__(self, strategy, model):
-        self._strategy = strategy
+        self._strategy, self._model = strategy, model
         step = autograph.convert(model.predict_step)
         step = compat_trainer.optionals_to_none(model, step)
         self._function = tf.function(
@@ -230,14 +244,25 @@ class Predictions:
         )
 
     def __call__(self, batches):
-        out = Outstanding(self._strategy)
-        numbers = [out.hand_out(self._function, batch) for batch in batches]
-        found = dict(out.rest())
-        outputs = [found[number] for number in numbers]
-        return tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=0), *outputs)
+        if self._strategy.next_call is not None:
+            self._strategy.next_call = None
+            _check(self._model, False, self._strategy)
+        out, outputs, found = Outstanding(self._strategy), [], {}
+        in_order = compat_trainer.state_rows(self._model)  # rows go on where the last ended
+        for batch in batches:
+            outputs.append(out.hand_out(self._function, batch))
+            if in_order:
+                found |= dict(out.rest())
+        found |= dict(out.rest())
+        outputs = [found[number] for number in outputs]
+        return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
 
 
-def _check(model, trains):
+def _flat(value):
+    return tf.nest.flatten(value)
+
+
+def _check(model, trains, strategy):
     if model.run_eagerly:
         raise ValueError(
             "`run_eagerly=True` cannot run on workers of another process, which get graphs. "
@@ -245,15 +270,13 @@ def _check(model, trains):
         )
     if not trains:
         return
-    optimizer = model.optimizer
-    if getattr(optimizer, "gradient_accumulation_steps", None):
+    for optimizer in optimizers_of(model).values():
+        check_optimizer(optimizer)
+    if compat_trainer.state_rows(model) and strategy.asynchrony.max_staleness != 0:
         raise ValueError(
-            "`gradient_accumulation_steps` has no meaning under a ParameterServerStrategy: each "
-            "worker's gradient is applied at once. Use a larger batch."
+            "A stateful RNN begins each batch where the last one has ended, but the steps of a "
+            "ParameterServerStrategy run at the same time. Pass "
+            "`callbacks=[tfdist.callbacks.AsyncSGD(max_staleness=0)]`, one step after the other, "
+            "or make the layer without `stateful=True`."
         )
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise ValueError(
-            "Loss scaling (mixed_float16) does not work under a ParameterServerStrategy: workers "
-            'would change the scale at the same time. Use "mixed_bfloat16", which needs none.'
-        )
-    model.distribute_strategy.build_optimizer(model)
+    strategy.build_optimizer(model)

@@ -108,7 +108,8 @@ class KerasStrategy:
     def build_optimizer(self, model):
         """Makes the state of `model.optimizer`, in the scope, where it has none yet."""
         if model.optimizer is not None and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+            with self.scope():
+                model.optimizer.build(model.trainable_variables)
 
     @contextlib.contextmanager
     def saving(self, model):

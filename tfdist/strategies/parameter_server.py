@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import uuid
 
 import tensorflow as tf
 
@@ -13,8 +12,9 @@ from tfdist.strategies import async_functions
 from tfdist.strategies.base import KerasStrategy
 from tfdist.strategies.lost_worker import explain_server
 from tfdist.strategies.server import serve, wait_for_servers
+from tfdist.strategies.server_updates import ServerUpdates
 from tfdist.strategies.worker_datasets import WorkerDatasets
-from tfdist.sync.staleness import SLOTS, Asynchrony
+from tfdist.sync.staleness import Asynchrony
 
 
 class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrategy):
@@ -71,72 +71,20 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
         super().__init__(resolver)
         self.variable_partitioner = variable_partitioner
         self.asynchrony = Asynchrony()
-        self._locks, self._claims = {}, {}
-        engine.adopt(self, self._add_lock, self._update_in_one_piece)
+        self.updates = ServerUpdates(self)
+        engine.adopt(self, self.updates.add_lock, self.updates.of_variable)
 
     @functools.cached_property
     def coordinator(self):
         """The `tf.distribute.coordinator.ClusterCoordinator`."""
         return engine.new_coordinator(self)
 
-    # -- updates ------------------------------------------------------------
-
-    def _add_lock(self, variable):
-        # With a name of its own: those without share one lock.
-        with tf.device(variable.device):
-            self._locks[variable.handle.ref()] = tf.CriticalSection(shared_name=uuid.uuid4().hex)
-
-    def _update_in_one_piece(self, variable, update):
-        lock = self._locks.get(variable.handle.ref())
-        if lock is None or tf.executing_eagerly():
-            return update()
-
-        def updated():
-            update()  # what it returns is of no use to Keras
-            return tf.constant(True)
-
-        in_one_piece(lock, updated)
-        return None
-
-    def claim_of(self, optimizer):
-        """A function that claims a step's number for `optimizer`.
-
-        Args:
-            optimizer: a built Keras optimizer.
-
-        Returns:
-            A function of a scalar int64 tensor that returns `(is_first, version)`: whether
-            the step was not claimed before, and the updates that were applied before it.
-        """
-        iterations = optimizer.iterations.value
-        if id(optimizer) not in self._claims:
-            with tf.device(iterations.device):
-                self._claims[id(optimizer)] = (
-                    optimizer,
-                    tf.Variable(tf.fill([SLOTS], tf.constant(-1, tf.int64)), trainable=False),
-                )
-        _, taken = self._claims[id(optimizer)]
-        lock = self._locks[iterations.handle.ref()]
-
-        def claim(number):
-            def locked():
-                slot = number % SLOTS
-                is_first = tf.gather(taken, slot) != number
-                version = tf.cast(iterations.read_value(), tf.int64)
-                taken.scatter_nd_update([[slot]], [number])
-                iterations.assign_add(tf.cast(is_first, iterations.dtype))
-                return is_first, version
-
-            with tf.device(iterations.device):
-                return in_one_piece(lock, locked)
-
-        return claim
-
     # -- what Keras and the patches call ------------------------------------
 
     def experimental_distribute_dataset(self, dataset, options=None):
         """The dataset, undistributed: the coordinator reads it and deals its batches out."""
-        return without_autotuner(dataset)
+        of_workers = isinstance(dataset, WorkerDatasets)
+        return dataset if of_workers else without_autotuner(dataset)
 
     def distribute_datasets_from_function(self, dataset_fn, options=None):
         """A dataset that each worker reads for itself, for `fit`, `evaluate` and `predict`.
@@ -171,29 +119,15 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
         """What Keras logs; waits for the steps that are out, after which metrics are whole."""
         functions = (model.test_function, model.train_function)
         active = [f for f in functions if f is not None and f.is_active]
-        more = active[0].finish() if active else {}
-        return {**model.get_metrics_result(), **more}
+        if not active:
+            return of_metrics(logs)
+        logs, more = active[0].finish()
+        logs = of_metrics(logs)
+        return {**logs, **more} if isinstance(logs, dict) else logs
 
     def explain(self, error, method):
         """The exception to raise instead of `error` where a server was lost; names it."""
         return explain_server(error, method, self.cluster)
-
-
-def in_one_piece(lock, function):
-    """Calls `function` under `lock`, a `tf.CriticalSection`, in a graph.
-
-    The lock waits for what it returns alone; here for all that it does.
-    """
-    graph = tf.compat.v1.get_default_graph()
-
-    def locked():
-        before = len(graph.get_operations())
-        results = function()
-        new = [op for op in graph.get_operations()[before:] if op.type != "Placeholder"]
-        with tf.control_dependencies(new):
-            return tf.nest.map_structure(tf.identity, results)
-
-    return lock.execute(locked, exclusive_resource_access=False)
 
 
 def _cluster(resolver):

@@ -2,6 +2,7 @@
 
 import zlib
 
+import keras
 import tensorflow as tf
 
 from tfdist.compat import strategy as engine
@@ -25,6 +26,18 @@ def model_variables(model):
     of_optimizer = optimizer.variables if optimizer is not None else ()
     every = [*model.variables, *training_state.states_of(model), *of_optimizer]
     return list({id(v): v for v in every}.values())
+
+
+def optimizers_of(model):
+    """The optimizers of a model by name, its own and those in attributes (a GAN's two)."""
+    found = {}
+    named = {"optimizer": getattr(model, "optimizer", None), **vars(model)}
+    for attribute, value in named.items():
+        inside = value.values() if isinstance(value, dict) else value
+        for place, part in enumerate(inside if isinstance(value, (dict, list, tuple)) else [value]):
+            if isinstance(part, keras.optimizers.Optimizer):
+                found.setdefault(id(part), (f"{attribute.lstrip('_')} {place}", part))
+    return dict(found.values())
 
 
 def all_variables(model):

@@ -1,16 +1,20 @@
 """The step that a worker of asynchronous training runs, and what it tells the coordinator."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import active_step, autograph
 from tfdist.compat import trainer as compat_trainer
+from tfdist.compat.layout import is_alike
+from tfdist.compat.local_state import local_state
+from tfdist.compat.step_logs import StepLogs, noting_results
 from tfdist.strategies.batches import count_examples
 from tfdist.strategies.metric_sums import metric_variables
-from tfdist.sync.staleness import AsyncStep
+from tfdist.strategies.variables import model_variables, optimizers_of
+from tfdist.sync.async_step import AsyncStep
 
 NO_DATA = -2.0  # in the place of the version that a step read
 
@@ -23,8 +27,6 @@ class WorkerStep:
         trains: whether it is a step of `fit`.
 
     Attributes:
-        claim: what `ParameterServerStrategy.claim_of` returned for the model's optimizer;
-            None in `evaluate`.
         staleness_scaling: whether a stale step's learning rate is lowered.
         layout: the `Layout` of what the function that was asked for last returns.
     """
@@ -34,7 +36,7 @@ class WorkerStep:
         step = model.train_step if trains else model.test_step
         self._step = compat_trainer.optionals_to_none(model, autograph.convert(step))
         self._traced = {}
-        self.claim = self.layout = None
+        self.layout = None
         self.staleness_scaling = False
 
     def traced_for(self, spec, batch):
@@ -72,7 +74,9 @@ class WorkerStep:
         if key not in self._traced:
             function = tf.function(function, autograph=False)
             number = tf.TensorSpec([], tf.int64)
-            self._traced[key] = function.get_concrete_function(number, spec), self.layout
+            function = function.get_concrete_function(number, spec)
+            compute = self.layout.logs.of_values(self.layout.metrics)
+            self._traced[key] = function, self.layout._replace(compute=compute)
         function, self.layout = self._traced[key]
         return function
 
@@ -80,32 +84,31 @@ class WorkerStep:
     def _replica_step(self, number, batch, worker=None):
         """Returns a float64 vector, `Layout` says of what: one message to the coordinator."""
         model = self._model
-        metrics = metric_variables(model)
-        averaged = [v for v in model.non_trainable_variables if _is_float(v)]
+        metrics, state = metric_variables(model), _layer_state(model)
         if worker is None:
             worker = tf.distribute.coordinator.experimental_get_current_worker_index()
-        version = tf.constant(-1, tf.int64)
-        if self._trains:
-            version = tf.cast(model.optimizer.iterations.value.read_value(), tf.int64)
-        with tf.control_dependencies([version]):
-            before = [tf.identity(v.value) for v in averaged]
-            zeros = [tf.zeros(v.shape, v.dtype) for v in metrics]
-            scaling = self.staleness_scaling
-            step = AsyncStep(number, count_examples(batch), version, self.claim, scaling)
-            known = [*zip(metrics, zeros), *zip(averaged, before)]
-            with keras.StatelessScope(state_mapping=known) as scope, active_step.activate(step):
+        versions = _versions(model) if self._trains else []
+        with tf.control_dependencies([version for _, version in versions]):
+            found = [(v, tf.identity(v.value)) for v in state]
+            zeros = [(v, tf.zeros(v.shape, v.dtype)) for v in metrics]
+        step = AsyncStep(
+            number,
+            count_examples(batch),
+            model.distribute_strategy.updates,
+            versions,
+            self.staleness_scaling,
+        )
+        with local_state(zeros + found), noting_results(model.metrics):
+            with active_step.activate(step):
                 logs = self._step(batch)
-        if self._trains:
-            for variable, old in zip(averaged, before):
-                new = scope.get_current_value(variable)
-                if new is not old:
-                    variable.value.assign_add(new - old)
-        logs = logs if isinstance(logs, dict) else {}
-        logs = {name: value for name, value in logs.items() if name not in _names(model)}
-        sums = [scope.get_current_value(v) for v in metrics]
-        head = tf.stack([tf.cast(v, tf.float64) for v in (step.version, version, worker)])
-        values = [head, *(tf.cast(v, tf.float64) for v in (*sums, *logs.values()))]
-        self.layout = Layout(metrics, list(logs), [v.shape for v in values])
+                step.take_logs(logs, metrics, model_variables(model))
+            sums = [tf.identity(v.value) for v in metrics]
+            changes = step.changes(found)
+        step.carry_over(changes)
+        head = tf.stack([tf.cast(v, tf.float64) for v in (step.version, step.read_version, worker)])
+        values = [head, *(tf.cast(v, tf.float64) for v in (*sums, *_leaves(logs)))]
+        structure = tf.nest.map_structure(lambda value: None, logs)
+        self.layout = Layout(metrics, structure, step.logs, [v.shape for v in values], None)
         return tf.concat([tf.reshape(v, [-1]) for v in values], axis=0)
 
 
@@ -114,13 +117,17 @@ class Layout(NamedTuple):
 
     Attributes:
         metrics: list of the metrics' variables.
-        logs: list of the names of what the step logs besides.
+        structure: that of the logs.
+        logs: the `StepLogs` of them.
         shapes: list of `tf.TensorShape`s, of the head and of all of them.
+        compute: function of the metrics' values: the logs that follow from them, by places.
     """
 
     metrics: list
-    logs: list
+    structure: Any
+    logs: StepLogs
     shapes: list
+    compute: Callable
 
     def split(self, vector):
         """The arrays in `vector`."""
@@ -129,9 +136,19 @@ class Layout(NamedTuple):
         return [part.reshape(shape.as_list()) for part, shape in zip(parts, self.shapes)]
 
 
-def _names(model):
-    return set(model.get_metrics_result()) if model.metrics else set()
+def _layer_state(model):
+    """What layers may assign, of which each step has its own."""
+    every = model.non_trainable_variables
+    return [v for v in every if is_alike(v) and v.synchronization != "on_read"]
 
 
-def _is_float(variable):
-    return keras.backend.is_float_dtype(variable.dtype)
+def _versions(model):
+    """Pairs of each optimizer that a step may apply and its version."""
+    return [
+        (optimizer, tf.cast(optimizer.iterations.value.read_value(), tf.int64))
+        for _, optimizer in optimizers_of(model).items()
+    ]
+
+
+def _leaves(logs):
+    return [tf.convert_to_tensor(value) for value in tf.nest.flatten(logs)]

@@ -66,7 +66,8 @@ class LayerState:
             elif not compat_variables.is_alike(value) and not tf.executing_eagerly():
                 _warn_of_integer(variable)
         if _needs_before(variable) and id(variable) not in self._before:
-            self._before[id(variable)] = tf.convert_to_tensor(variable.value)
+            # Not `value`, which is in the precision of the layer that assigns it.
+            self._before[id(variable)] = tf.convert_to_tensor(compat_variables.held(variable))
         self._assigned[id(variable)] = variable
 
     def note_addition(self, variable, amount):

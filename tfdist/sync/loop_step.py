@@ -1,5 +1,9 @@
 """The step of a custom training loop, and what every step answers to."""
 
+import tensorflow as tf
+
+from tfdist.compat.variables import held
+
 
 class Step:
     """One replica's step of a custom training loop: gradients are summed.
@@ -13,6 +17,7 @@ class Step:
     """
 
     weighs_examples = False
+    is_asynchronous = False
     collects_updates = False
     compiles_updates = False
 
@@ -27,6 +32,10 @@ class Step:
 
     def note_assignment(self, variable, value):
         """A layer is about to assign `value` to `variable` (a Keras variable) on this replica."""
+
+    def assign(self, variable, value):
+        """Assigns what was noted."""
+        held(variable).assign(tf.cast(value, held(variable).dtype))
 
     def note_addition(self, variable, amount):
         """A layer is about to add `amount` to `variable`, by an assignment that is noted."""

@@ -1,13 +1,8 @@
-"""Asynchronous steps: what a parameter server knows of them, and how stale they may be.
+"""Asynchronous training: how stale steps may be, and how stale they were.
 
 A worker reads the weights at version v (the number of updates so far), computes a
 gradient, and applies it when the version is v': its staleness is v' - v, the number
 of other steps that were applied in between.
-
-**At most once.** A step has a number. In front of its update it claims the number at
-the parameter server, under a lock: the version counts on, and whoever comes with
-the same number again (the step was repeated, since its worker died behind the claim)
-finds it taken and applies nothing.
 
 **Bounded staleness** (stale synchronous parallel, Ho et al., NIPS 2013). Let step i be
 handed out when `finished(i)` steps were known to be done, and n steps be handed out
@@ -18,66 +13,10 @@ and no parameter server asked: the bound holds whatever the workers' speeds.
 
 **Scaling** (Zhang et al., 1511.05950): the learning rate of a step is divided by
 max(1, staleness).
-
-Limits: a worker that dies between its claim and the end of its update leaves an
-update that is counted and missing, in part or as a whole; never one that is applied
-twice.
 """
 
 import math
 from typing import NamedTuple
-
-import keras
-import tensorflow as tf
-
-from tfdist.sync.communicator import ReplicaCommunicator
-from tfdist.sync.step import KerasStep
-
-# Numbers of steps that the parameter server remembers; far more than are out at once.
-SLOTS = 4096
-
-
-class AsyncStep(KerasStep):
-    """One worker's step: its update is claimed, then applied in place.
-
-    Args:
-        number: scalar int64 tensor, the step's number.
-        examples: scalar int tensor, the examples of its batch.
-        read_version: scalar int tensor, the version when it began to read weights.
-        claim: a function of the number that returns `(is_first, version)`.
-        staleness_scaling: bool, whether its learning rate is divided by its staleness.
-    """
-
-    def __init__(self, number, examples, read_version, claim, staleness_scaling):
-        # The number in the place of the replica's index: other random numbers in each step.
-        super().__init__(ReplicaCommunicator(1), number, examples)
-        self._number, self._read_version, self._claim = number, read_version, claim
-        self._scaling = staleness_scaling
-        self.version = tf.constant(-1, tf.int64)
-        self.learning_rate_factor = None
-
-    def update(self, optimizer, apply, gradients):
-        present = [g for g in gradients if g is not None]
-        with tf.control_dependencies(tf.nest.flatten(present, expand_composites=True)):
-            is_first, version = self._claim(self._number)
-        self.version = version
-        if self._scaling:
-            staleness = tf.maximum(version - tf.cast(self._read_version, tf.int64), 1)
-            self.learning_rate_factor = tf.math.reciprocal(tf.cast(staleness, tf.float32))
-
-        def applied():
-            # The number of updates is counted by the claim; schedules and bias
-            # corrections see that of this step, not one that others have counted on.
-            iterations = tf.cast(version, optimizer.iterations.dtype)
-            with keras.StatelessScope(state_mapping=[(optimizer.iterations, iterations)]) as scope:
-                apply(gradients)
-            for variable in optimizer.variables:
-                value = scope.get_current_value(variable)
-                if variable is not optimizer.iterations and value is not None:
-                    variable.value.assign(value)
-            return tf.constant(True)
-
-        tf.cond(is_first, applied, lambda: tf.constant(False))
 
 
 class Asynchrony(NamedTuple):

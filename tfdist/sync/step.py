@@ -43,7 +43,7 @@ import contextlib
 import tensorflow as tf
 
 from tfdist.compat.step_logs import MetricsOfStep, StepLogs
-from tfdist.compat.variables import assign_own, global_copy
+from tfdist.compat.variables import assign_own, global_copy, held
 from tfdist.sync.collected_updates import CollectsUpdates, CommunicatesError
 from tfdist.sync.layer_state import LayerState
 from tfdist.sync.loop_step import Step
@@ -99,6 +99,9 @@ class KerasStep(CollectsUpdates, Step):
             self._metrics.note_assignment(variable)
         elif self.num_replicas > 1:
             self._state.note_assignment(variable, value)
+
+    def assign(self, variable, value):
+        assign_own(held(variable), value)
 
     def note_addition(self, variable, amount):
         if self.num_replicas > 1:
