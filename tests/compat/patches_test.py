@@ -465,8 +465,25 @@ def a_stock_strategy(monkeypatch):
     *("_use_merge_call", "_create_variable", "_update", "_replica_ctx_update"),
 )
 @case(TEMPORARY, tf.Variable, "_distribute_strategy")
+@case(TEMPORARY, tf.Graph, "_distribution_strategy_stack")
+@case(TEMPORARY, Variable, "_value")
 def parameter_servers(monkeypatch):
-    return [(tf.Variable(1.0)._distribute_strategy, None)]
+    stack, values = [], []
+
+    @tf.function(autograph=False)
+    def step(metric):
+        stack.append(tf.compat.v1.get_default_graph()._distribution_strategy_stack)
+        metric.update_state(1.0)
+        values.extend(type(v._value) for v in metric.variables)
+
+    with stock_pair().scope():
+        step(keras.metrics.Mean())
+    kinds = [type(v.value) for v in keras.metrics.Mean().variables]
+    return [
+        (tf.Variable(1.0)._distribute_strategy, None),
+        (len(stack[0]), 1),
+        ([kind.__name__ for kind in values], ["SyncOnReadVariable"] * len(kinds)),
+    ]
 
 
 @case(

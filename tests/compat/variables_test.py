@@ -68,7 +68,6 @@ def test_assigning_without_a_step_is_the_original():
 
 class Step:
     collects_updates = False
-    is_asynchronous = False
 
     def __init__(self):
         self.added, self.assigned = [], []

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import SLOW, X, Y, feature, fit, small_model
+from feature_cases.common import SERVERS, SLOW, WORKERS, X, Y, feature, fit, small_model
 
 SMALL_STEPS = 1e-4  # of optimizers that divide by small numbers
 
@@ -16,7 +16,7 @@ def _trained(model, x=X, y=Y):
     return {"loss": found["loss"], **weights}
 
 
-@feature
+@feature(quick=(*WORKERS, *SERVERS))
 def constraints():
     model = keras.Sequential(
         [
@@ -50,7 +50,7 @@ class VAE(keras.Model):
         return self.decoder(self.sampling((self.mean(x), self.spread(x))))
 
 
-@feature
+@feature(quick=(*WORKERS, *SERVERS))
 def add_loss_of_a_layer():
     model = VAE()
     model.build((None, 6))
@@ -58,7 +58,7 @@ def add_loss_of_a_layer():
     return _trained(model, X[:48], X[:48])
 
 
-@feature
+@feature(quick=(*WORKERS, *SERVERS))
 def target_network():
     class Model(keras.Model):
         def __init__(self):
@@ -88,7 +88,7 @@ def target_network():
     return {**found, **weights, "count": int(model.count)}
 
 
-@feature
+@feature(quick=(*WORKERS, *SERVERS))
 def own_optimizers_beside_an_unused_one():
     class Model(keras.Model):
         def __init__(self):
@@ -126,7 +126,7 @@ def own_optimizers_beside_an_unused_one():
     return {**found, "steps": [int(one.iterations) for one in model.optimizers]}
 
 
-@feature
+@feature(quick=(*WORKERS, *SERVERS))
 def spectral_normalization():
     model = keras.Sequential(
         [
@@ -139,7 +139,7 @@ def spectral_normalization():
     return _trained(model)
 
 
-@feature(tolerance=SMALL_STEPS)
+@feature(tolerance=SMALL_STEPS, quick=(*WORKERS, *SERVERS))
 def Muon():
     optimizer = keras.optimizers.Muon(0.01, adam_weight_decay=0.1)
     return _trained(small_model(optimizer=optimizer))
@@ -150,7 +150,7 @@ def Nadam():
     return _trained(small_model(optimizer=keras.optimizers.Nadam(0.01)))
 
 
-@feature
+@feature(quick=(*WORKERS, *SERVERS))
 def weights_overwritten_by_their_average():
     optimizer = keras.optimizers.SGD(
         0.05, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=3
@@ -158,7 +158,7 @@ def weights_overwritten_by_their_average():
     return _trained(small_model(optimizer=optimizer))
 
 
-@feature
+@feature(quick=(*WORKERS, *SERVERS))
 def weights_updated_in_a_condition():
     class Model(keras.Model):
         def __init__(self):

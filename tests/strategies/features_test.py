@@ -15,6 +15,13 @@ TOPOLOGIES = {
     "2 workers": ("multi", 2, 1),
     "2 workers x2": ("multi", 2, 2),
     "one device": ("mirrored", 1, 1),
+    "parameter servers": ("servers", 2, 1),
+}
+# What parameter servers cannot do they refuse, with an error that has these words.
+REFUSED = {
+    "mixed float16 with loss scaling": "Loss scaling",
+    "gradient accumulation": "gradient_accumulation_steps",
+    "run eagerly": "run_eagerly=True",
 }
 PARAMETERS = [
     pytest.param(topology, name, marks=[] if topology in QUICK[name] else [pytest.mark.slow])
@@ -40,6 +47,11 @@ def one_process(request, tmp_path_factory):
 
 @pytest.mark.timeout(800)
 @pytest.mark.parametrize(("workers", "name"), PARAMETERS, indirect=["workers"], scope="module")
-def test_feature_is_that_of_one_process(workers, one_process, name):
+def test_feature_is_that_of_one_process(request, workers, one_process, name):
+    topology = request.node.callspec.params["workers"]
     for worker in workers:
+        if topology == "parameter servers" and name in REFUSED:
+            assert feature_cases.is_refusal(worker[name]), worker[name]
+            assert REFUSED[name] in worker[name]
+            continue
         feature_cases.assert_same(name, one_process[name], worker[name])

@@ -1,17 +1,20 @@
 """The engine under `tf.distribute.ParameterServerStrategy`, as tfdist needs it.
 
 Needs: `extended._use_merge_call`, `._update`, `._replica_ctx_update`,
-`._create_variable` and `Variable._distribute_strategy`; and `ClusterCoordinator._cluster`.
+`._create_variable` and `Variable._distribute_strategy`; `ClusterCoordinator._cluster`; and
+`Graph._distribution_strategy_stack`.
 Why:
 - An update must be able to stand in a condition (a step that runs a second time after
   a fault must not be applied again), which merge calls cannot, and it must be one
   piece for each variable, whatever other workers do.
 - A variable that a parameter server holds does not tell its strategy.
+- A step is one replica's, also where `fit` is called in the scope, and with it traced there.
 - A coordinator stops its threads when it is deleted. At the end of a program those
   threads stand still, one of them perhaps with the lock that this needs (it waits for a
   lost worker to come back), and the program would never end.
 """
 
+import contextlib
 import ctypes
 
 import tensorflow as tf
@@ -36,6 +39,12 @@ note(
         ("_update", "_replica_ctx_update"),
         ("a variable is updated", "makes it one piece, under a lock on the variable's server"),
     ),
+)
+note(
+    __name__,
+    tf.Graph,
+    "on the graph of an asynchronous step, while it is traced",
+    _distribution_strategy_stack=("`fit` is called in the scope", "is empty"),
 )
 note(
     __name__,
@@ -73,6 +82,18 @@ def adopt(strategy, on_new_variable, update_in_one_piece):
     extended._create_variable = _create_variable
     extended._update = _update
     extended._replica_ctx_update = _replica_ctx_update
+
+
+@contextlib.contextmanager
+def outside_of_scopes():
+    """What is traced inside, in this graph, is traced as if no strategy's scope were open."""
+    graph = tf.compat.v1.get_default_graph()
+    stack = graph._distribution_strategy_stack
+    graph._distribution_strategy_stack = []
+    try:
+        yield
+    finally:
+        graph._distribution_strategy_stack = stack
 
 
 def new_coordinator(strategy):

@@ -189,7 +189,7 @@ def _convert_local_value(original):
 def _note_addition(original):
     def add(self, value):
         step = active_step.current()
-        if step is not None and not applying() and not _is_of_all_replicas(step):
+        if step is not None and not applying() and not tf.distribute.in_cross_replica_context():
             step.note_addition(self, value)
         return original(self, value)
 
@@ -201,7 +201,7 @@ def _note_assignment(original):
         step = active_step.current()
         if step is None and not tf.inside_function() and _is_under_a_strategy(self):
             vars(self._value)["_tfdist_assigned"] = True
-        if _is_of_all_replicas(step):
+        if tf.distribute.in_cross_replica_context():
             original(self, value)
             copy = global_copy(self)
             if copy is not None:  # reset_state, set_weights
@@ -216,12 +216,6 @@ def _note_assignment(original):
             vars(self._value)["_tfdist_differs"] = True
 
     return _direct_assign
-
-
-def _is_of_all_replicas(step):
-    """Whether what happens now, in `step` or in none, happens once for all replicas."""
-    one_replica = step is not None and step.is_asynchronous  # traced in the scope or outside
-    return not one_replica and tf.distribute.in_cross_replica_context()
 
 
 def held(variable):

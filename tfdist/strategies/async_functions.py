@@ -8,18 +8,21 @@ the steps of an epoch end, `finish` waits for the rest.
 A step begins with metrics at zero and returns what it added to them; the coordinator
 sums that up. So metrics are exact: no two workers write them, and a step that ran
 twice, because its worker was lost, is counted once. Logs that a step computed from its
-metrics are computed again from the sums; others are those of the step that ended last.
+metrics are computed again from the sums; others are those of the last batch's step.
 """
 
 import time
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfdist.compat import autograph, epoch_iterator
 from tfdist.compat import trainer as compat_trainer
+from tfdist.compat.layout import is_own
+from tfdist.compat.parameter_servers import outside_of_scopes
 from tfdist.strategies import checks
 from tfdist.strategies.outstanding import Outstanding
-from tfdist.strategies.variables import optimizers_of
+from tfdist.strategies.variables import layer_variables, optimizers_of
 from tfdist.strategies.worker_datasets import WorkerIterators
 from tfdist.strategies.worker_step import NO_DATA, WorkerStep
 from tfdist.sync.async_step import check_optimizer
@@ -57,15 +60,15 @@ class Steps:
     def _begin_call(self):
         self._asynchrony = self._strategy.asynchrony if self._trains else Asynchrony()
         self._step.staleness_scaling = self._asynchrony.staleness_scaling
-        in_order = compat_trainer.state_rows(self._model)  # rows go on where the last ended
-        self._bound = StalenessBound(0 if in_order else self._asynchrony.max_staleness)
+        bound = 0 if _in_order(self._model) else self._asynchrony.max_staleness
+        self._bound, self._one_by_one = StalenessBound(bound), bound == 0
         self._out = Outstanding(self._strategy)
         self._iterators = None  # the workers', where they read for themselves
         self._begin_epoch()
 
     def _begin_epoch(self):
         self._staleness, self._owed = StalenessLog(self._asynchrony.histogram), 0
-        self._values = None  # of the logs of the step that ended last, flat
+        self._values, self._told_by = None, -1  # flat logs of the last step that has ended
         self._shown, self._shown_at = None, -_LOGS_S
         self._forget_sums()
 
@@ -90,6 +93,9 @@ class Steps:
 
     def _steps_of_batches(self, iterator):
         spec, done = getattr(iterator, "element_spec", None), 0
+        on_batch = not isinstance(iterator, tf.data.Iterator)  # `train_on_batch`
+        if on_batch:
+            self._forget_sums()  # `test_on_batch` may have added to them
         for _ in range(self._model.steps_per_execution):
             try:
                 batch = next(iterator)
@@ -101,9 +107,9 @@ class Steps:
         if not done:
             read_before = self._ever_ran or epoch_iterator.was_read(iterator)
             raise StopIteration if read_before else checks.empty_dataset()
-        for result in self._out.those_done():
+        for result in self._out.rest() if self._one_by_one else self._out.those_done():
             self._take(result)
-        if not isinstance(iterator, tf.data.Iterator):  # `train_on_batch`
+        if on_batch:
             self.settle()
 
     def _has_room(self):
@@ -129,7 +135,8 @@ class Steps:
             self._staleness.add(int(version - read_version))
         for place, value in enumerate(values[: len(layout.metrics)]):
             self._sums[place] = self._sums.get(place, 0) + value
-        self._values = values[len(layout.metrics) :]
+        if number > self._told_by:
+            self._values, self._told_by = values[len(layout.metrics) :], number
         return None
 
     # -- batches that workers read ------------------------------------------------
@@ -174,7 +181,7 @@ class Steps:
 
     def _present_logs(self):
         now = time.monotonic()
-        if now - self._shown_at >= _LOGS_S or not self._shown:
+        if self._one_by_one or now - self._shown_at >= _LOGS_S or not self._shown:
             self._shown, self._shown_at = self._compute_logs(), now
         return self._shown
 
@@ -240,7 +247,9 @@ class Predictions:
         step = autograph.convert(model.predict_step)
         step = compat_trainer.optionals_to_none(model, step)
         self._function = tf.function(
-            lambda number, batch: step(batch), autograph=False, reduce_retracing=True
+            outside_of_scopes()(lambda number, batch: _taken_apart(step(batch))),
+            autograph=False,
+            reduce_retracing=True,
         )
 
     def __call__(self, batches):
@@ -248,18 +257,50 @@ class Predictions:
             self._strategy.next_call = None
             _check(self._model, False, self._strategy)
         out, outputs, found = Outstanding(self._strategy), [], {}
-        in_order = compat_trainer.state_rows(self._model)  # rows go on where the last ended
+        in_order = _in_order(self._model)
         for batch in batches:
             outputs.append(out.hand_out(self._function, batch))
             if in_order:
                 found |= dict(out.rest())
         found |= dict(out.rest())
         outputs = [found[number] for number in outputs]
-        return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
+        outputs = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
+        return _put_together(outputs)
 
 
 def _flat(value):
     return tf.nest.flatten(value)
+
+
+class _Ragged(NamedTuple):
+    """A ragged tensor as workers hand it over."""
+
+    flat_values: tf.Tensor
+    row_lengths: tuple
+
+
+def _taken_apart(outputs):
+    def apart(value):
+        if not isinstance(value, tf.RaggedTensor):
+            return value
+        return _Ragged(value.flat_values, value.nested_row_lengths())
+
+    return tf.nest.map_structure(apart, outputs)
+
+
+def _put_together(outputs):
+    if isinstance(outputs, _Ragged):
+        return tf.RaggedTensor.from_nested_row_lengths(outputs.flat_values, outputs.row_lengths)
+    if isinstance(outputs, dict):
+        return {name: _put_together(value) for name, value in outputs.items()}
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(_put_together(value) for value in outputs)
+    return outputs
+
+
+def _in_order(model):
+    """Whether steps must follow each other: rows of a batch go on where the last one ended."""
+    return any(is_own(variable) for variable in layer_variables(model))
 
 
 def _check(model, trains, strategy):
@@ -272,11 +313,12 @@ def _check(model, trains, strategy):
         return
     for optimizer in optimizers_of(model).values():
         check_optimizer(optimizer)
-    if compat_trainer.state_rows(model) and strategy.asynchrony.max_staleness != 0:
+    if _in_order(model) and strategy.asynchrony.max_staleness != 0:
         raise ValueError(
-            "A stateful RNN begins each batch where the last one has ended, but the steps of a "
+            "Layers of this model keep state from one batch to the next that belongs to a batch's "
+            'rows (a stateful RNN, or `add_weight(aggregation="none")`), but the steps of a '
             "ParameterServerStrategy run at the same time. Pass "
             "`callbacks=[tfdist.callbacks.AsyncSGD(max_staleness=0)]`, one step after the other, "
-            "or make the layer without `stateful=True`."
+            "or make the layers without such state."
         )
     strategy.build_optimizer(model)

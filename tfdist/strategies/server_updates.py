@@ -108,8 +108,12 @@ class ServerUpdates:
 
     def _taken_of(self, optimizer):
         if id(optimizer) not in self._taken:
-            with tf.init_scope(), tf.device(optimizer.iterations.value.device):
-                taken = tf.Variable(tf.fill([SLOTS], tf.constant(-1, tf.int64)), trainable=False)
+            # A scope that is open has its say, whatever is open in the graph.
+            with tf.init_scope(), self._strategy.scope():
+                beside = self._strategy.extended.colocate_vars_with
+                with beside(optimizer.iterations.value):
+                    none = tf.fill([SLOTS], tf.constant(-1, tf.int64))
+                    taken = tf.Variable(none, trainable=False)
             self._taken[id(optimizer)] = optimizer, taken
         return self._taken[id(optimizer)][1]
 

@@ -10,6 +10,7 @@ from tfdist.compat import active_step, autograph
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat.layout import is_alike
 from tfdist.compat.local_state import local_state
+from tfdist.compat.parameter_servers import outside_of_scopes
 from tfdist.compat.step_logs import StepLogs, noting_results
 from tfdist.strategies.batches import count_examples
 from tfdist.strategies.metric_sums import metric_variables
@@ -72,11 +73,12 @@ class WorkerStep:
     def _traced_once(self, key, function, spec):
         key = key, self.staleness_scaling
         if key not in self._traced:
-            function = tf.function(function, autograph=False)
+            function = tf.function(outside_of_scopes()(function), autograph=False)
             number = tf.TensorSpec([], tf.int64)
             function = function.get_concrete_function(number, spec)
+            *known, _ = self.layout
             compute = self.layout.logs.of_values(self.layout.metrics)
-            self._traced[key] = function, self.layout._replace(compute=compute)
+            self._traced[key] = function, Layout(*known, compute)
         function, self.layout = self._traced[key]
         return function
 

@@ -51,8 +51,6 @@ class AsyncStep(KerasStep):
         is_first: scalar bool tensor, whether that update was not applied before.
     """
 
-    is_asynchronous = True
-
     def __init__(self, number, examples, updates, versions=(), staleness_scaling=False):
         # The number in the place of the replica's index: other random numbers in each step.
         super().__init__(ReplicaCommunicator(1), number, examples)

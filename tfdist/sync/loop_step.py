@@ -17,7 +17,6 @@ class Step:
     """
 
     weighs_examples = False
-    is_asynchronous = False
     collects_updates = False
     compiles_updates = False
 
