@@ -77,7 +77,7 @@ def assert_same(name, expected, found):
     assert not isinstance(expected, str), expected
     assert not isinstance(found, str), found
     # What parameter servers log besides.
-    found = {key: value for key, value in found.items() if not key.startswith("staleness_")}
+    found = {key: value for key, value in found.items() if not str(key).startswith("staleness_")}
     assert found.keys() == expected.keys()
     tolerance = TOLERANCES[name]
     for key, value in expected.items():
