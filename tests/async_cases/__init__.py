@@ -17,6 +17,7 @@ CASES = {
         one_process.one_at_a_time,
         steps.staleness,
         steps.claims,
+        steps.locks,
         settings.callbacks,
         one_process.embeddings,
         settings.refusals,

@@ -65,6 +65,41 @@ def claims(strategy):
     return seen, int(model.optimizer.iterations)
 
 
+def locks(strategy):
+    """Which optimizers are applied as a whole, since they assign beyond a variable's update."""
+    import keras
+
+    optimizers = keras.optimizers
+    settings = {
+        "SGD": lambda: optimizers.SGD(0.1, momentum=0.9),
+        "Adam, clipped": lambda: optimizers.Adam(0.1, global_clipnorm=1.0),
+        "AdamW": lambda: optimizers.AdamW(0.1, weight_decay=0.1),
+        "Ftrl": lambda: optimizers.Ftrl(0.1),
+        "Adafactor": lambda: optimizers.Adafactor(0.1),
+        "Nadam": lambda: optimizers.Nadam(0.1),
+        "Muon": lambda: optimizers.Muon(0.1),
+        "averages": lambda: optimizers.SGD(0.1, use_ema=True),
+        "constraint": lambda: optimizers.SGD(0.1),
+    }
+    found, is_whole = {}, strategy.updates.is_applied_as_a_whole
+
+    def noted(*arguments):
+        found[name] = is_whole(*arguments)
+        return found[name]
+
+    strategy.updates.is_applied_as_a_whole = noted
+    for name, make in settings.items():
+        with strategy.scope():
+            constraint = "non_neg" if name == "constraint" else None
+            layers = [keras.Input((3,)), keras.layers.Dense(2, kernel_constraint=constraint)]
+            model = keras.Sequential(layers)
+            model.compile(make(), "mse")
+        x = np.ones((8, 3), "float32")
+        model.fit(x, x[:, :2], batch_size=4, verbose=0)
+    del strategy.updates.is_applied_as_a_whole
+    return found
+
+
 def dropout(strategy):
     """Different examples are dropped in each step, although no worker tells another."""
     import keras

@@ -107,6 +107,11 @@ def test_a_step_that_runs_again_is_applied_once(found):
     assert iterations == 4
 
 
+def test_optimizers_that_assign_beyond_an_update_are_applied_as_a_whole(found):
+    whole = {name for name, as_a_whole in found("locks").items() if as_a_whole}
+    assert whole == {"Nadam", "Muon", "averages", "constraint"}
+
+
 def test_keras_callbacks(found):
     case = found("callbacks")
     assert case["epochs"] == 3  # the first one, and two that were no better by 100

@@ -26,7 +26,7 @@ class ServerUpdates:
     def __init__(self, strategy):
         self._strategy = strategy
         self._locks, self._taken = {}, {}
-        self._as_a_whole = {}  # by id of an optimizer: the optimizer, and whether it is
+        self._as_a_whole = {}  # by id of an optimizer: the optimizer, and a dict by places
         self._held = 0  # how many locks what is traced at this moment holds
         self._locked = set()  # names of the operations that were traced under one
 
@@ -72,19 +72,21 @@ class ServerUpdates:
         """
         return self.under_lock_of(optimizer.iterations.value, function)
 
-    def is_applied_as_a_whole(self, optimizer, apply):
+    def is_applied_as_a_whole(self, optimizer, place, apply):
         """Whether `optimizer` assigns anything outside of the update of a variable.
 
         Args:
             optimizer: a Keras optimizer of the strategy.
+            place: int, which of the step's updates by this optimizer it is.
             apply: function that applies it; traced once, for a graph that never runs.
         """
-        if id(optimizer) not in self._as_a_whole:
+        _, known = self._as_a_whole.setdefault(id(optimizer), (optimizer, {}))
+        if place not in known:
             self._locked = set()
             graph = tf.function(apply, autograph=False).get_concrete_function().graph
             outside = [op for op in graph.get_operations() if op.name not in self._locked]
-            self._as_a_whole[id(optimizer)] = optimizer, any(map(_writes, outside))
-        return self._as_a_whole[id(optimizer)][1]
+            known[place] = any(map(_writes, outside))
+        return known[place]
 
     def claim(self, optimizer, number):
         """Claims a number; under the lock of `of_optimizer`.

@@ -118,7 +118,7 @@ class AsyncStep(KerasStep):
             )
         number = self._number * _UPDATES + place
         whole = self._server.is_applied_as_a_whole(
-            optimizer, lambda: self._apply(optimizer, apply, gradients, self.version)
+            optimizer, place, lambda: self._apply(optimizer, apply, gradients, self.version)
         )
         present = [g for g in gradients if g is not None]
         with tf.control_dependencies(tf.nest.flatten(present, expand_composites=True)):
