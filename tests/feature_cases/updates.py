@@ -16,7 +16,7 @@ def _trained(model, x=X, y=Y):
     return {"loss": found["loss"], **weights}
 
 
-@feature(quick=(*WORKERS, *SERVERS))
+@feature(quick=SERVERS)
 def constraints():
     model = keras.Sequential(
         [
@@ -50,7 +50,7 @@ class VAE(keras.Model):
         return self.decoder(self.sampling((self.mean(x), self.spread(x))))
 
 
-@feature(quick=(*WORKERS, *SERVERS))
+@feature(quick=SERVERS)
 def add_loss_of_a_layer():
     model = VAE()
     model.build((None, 6))
@@ -88,7 +88,7 @@ def target_network():
     return {**found, **weights, "count": int(model.count)}
 
 
-@feature(quick=(*WORKERS, *SERVERS))
+@feature(quick=SERVERS)
 def own_optimizers_beside_an_unused_one():
     class Model(keras.Model):
         def __init__(self):
@@ -126,7 +126,7 @@ def own_optimizers_beside_an_unused_one():
     return {**found, "steps": [int(one.iterations) for one in model.optimizers]}
 
 
-@feature(quick=(*WORKERS, *SERVERS))
+@feature(quick=SERVERS)
 def spectral_normalization():
     model = keras.Sequential(
         [
@@ -139,7 +139,7 @@ def spectral_normalization():
     return _trained(model)
 
 
-@feature(tolerance=SMALL_STEPS, quick=(*WORKERS, *SERVERS))
+@feature(tolerance=SMALL_STEPS, quick=SERVERS)
 def Muon():
     optimizer = keras.optimizers.Muon(0.01, adam_weight_decay=0.1)
     return _trained(small_model(optimizer=optimizer))
@@ -150,7 +150,7 @@ def Nadam():
     return _trained(small_model(optimizer=keras.optimizers.Nadam(0.01)))
 
 
-@feature(quick=(*WORKERS, *SERVERS))
+@feature(quick=SLOW)
 def weights_overwritten_by_their_average():
     optimizer = keras.optimizers.SGD(
         0.05, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=3

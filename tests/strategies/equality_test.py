@@ -58,13 +58,9 @@ QUICK = {
     "2 workers x2": set(),
     # Their step is another one.
     "parameter servers": {
-        "float64 Adam, last batch of one",
-        "float64 class_weight",
         "float64 two heads, one masked",
-        "float64 regularization losses",
         "float64 Embedding, sparse gradients",
         "float64 gradient_accumulation_steps=2",
-        "float64 global_clipnorm",
         "float64 loss scaling",
         "float64 EMA",
         "float64 steps_per_execution=4",
