@@ -197,7 +197,12 @@ class Steps:
         logs = tf.nest.pack_sequence_as(layout.structure, values)
         if told or not isinstance(logs, dict):
             return logs
-        return {n: v for n, v in logs.items() if None not in _flat(v)}
+        return {
+            name: value
+            for name, value in logs.items()
+            # Not `in`, which compares, element by element where a log is an array.
+            if all(part is not None for part in tf.nest.flatten(value))
+        }
 
     def _metrics_state(self):
         """Pairs of each metric variable and its value, with the steps that have ended."""
@@ -266,10 +271,6 @@ class Predictions:
         outputs = [found[number] for number in outputs]
         outputs = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *outputs)
         return _put_together(outputs)
-
-
-def _flat(value):
-    return tf.nest.flatten(value)
 
 
 class _Ragged(NamedTuple):
