@@ -26,8 +26,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-docs-tables: setup  ## Writes the pages of the docs that are made from the code.
+docs-tables: setup  ## Writes the pages of the docs that are made from the code and from what was measured.
 	$(BIN)/python docs/patches.py
+	$(BIN)/python benchmarks/pages.py
 
 equalities: setup  ## Prints how far the numbers are from those of one process.
 	$(BIN)/python benchmarks/equalities.py

@@ -5,8 +5,7 @@
 Two workers, MNIST, a batch of 64 a worker. For the throughput each batch of input takes
 50 ms (a sleep, so that two cores are enough), on the slow worker five times as long; all
 sides run in turn, `--rounds` times, and a figure is the median. For the accuracy there
-is no sleep, and all sides see the same number of examples. Prints Markdown tables and
-appends one JSON line a run to `results/async.jsonl`.
+is no sleep, and all sides see the same number of examples.
 """
 
 import argparse
@@ -15,10 +14,10 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import time
+
+import pages
 
 HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "async.jsonl"
 DEADLINE_S = 300
 SYNC, ASYNC = "synchronous", "asynchronous"
 BOUNDS = (None, 8, 2)
@@ -42,16 +41,12 @@ def run(side):
     if not lines:
         raise RuntimeError(f"{' '.join(command)} printed no result:\n{done.stderr[-3000:]}")
     found = json.loads(lines[0].split("RESULT ", 1)[1])
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as file:
-        row = {"time": time.strftime("%Y-%m-%d %H:%M"), "settings": side, **found}
-        file.write(json.dumps(row) + "\n")
+    pages.append("async", {"settings": side, **found})
     return found
 
 
 def throughput(rounds):
-    """Prints examples a second with the workers alike and with one slow."""
-    rows = {}
+    """Measures examples a second with the workers alike and with one slow."""
     for number in range(rounds):
         for slow in (False, True):
             for name, (asynchronous, bound) in SIDES.items():
@@ -63,28 +58,12 @@ def throughput(rounds):
                     "slow_factor": 5,
                     "examples": 64 * 200,
                 }
-                rows.setdefault((slow, name), []).append(run(side))
-                rate = rows[slow, name][-1]["examples_per_second"]
+                rate = run(side)["examples_per_second"]
                 print(f"round {number + 1}: slow {slow}: {name}: {rate:.0f}/s", file=sys.stderr)
-
-    def rate(slow, name):
-        return [row["examples_per_second"] for row in rows[slow, name]]
-
-    columns = ["examples a second", "workers alike", "one slow", "one slow, to synchronous"]
-    print(f"\n| {' | '.join(columns)} | largest staleness |")
-    print("|---|---|---|---|---|")
-    for name in SIDES:
-        ratios = [a / b for a, b in zip(rate(True, name), rate(True, SYNC), strict=True)]
-        worst = [row["staleness_max"] for slow in (False, True) for row in rows[slow, name]]
-        worst = "-" if worst[0] is None else f"{max(worst):.0f}"
-        cells = [statistics.median(rate(slow, name)) for slow in (False, True)]
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"| {name} | {cells[0]:.0f} | {cells[1]:.0f} | {ratio} | {worst} |")
 
 
 def accuracy(rounds):
-    """Prints the accuracy on the test images behind the same number of examples."""
-    rows = {}
+    """Measures the accuracy on the test images behind the same number of examples."""
     for seed in range(rounds):
         for name in (SYNC, ASYNC):
             side = {
@@ -97,17 +76,46 @@ def accuracy(rounds):
                 "epochs": 3,
                 "seed": seed,
             }
-            rows.setdefault(name, []).append(run(side))
-            print(f"seed {seed}: {name}: {rows[name][-1]['accuracy']:.2%}", file=sys.stderr)
-    print("\n| 3 epochs of MNIST | test accuracy, mean | spread | updates | staleness, mean |")
-    print("|---|---|---|---|---|")
-    for name, found in rows.items():
-        values = [100 * row["accuracy"] for row in found]
-        stale = found[0]["staleness_mean"]
-        stale = "-" if stale is None else f"{stale:.2f}"
-        spread = f"{min(values):.2f} to {max(values):.2f}"
-        cells = [f"{statistics.mean(values):.2f} %", spread, found[0]["iterations"], stale]
-        print(f"| {name} | {' | '.join(map(str, cells))} |")
+            print(f"seed {seed}: {name}: {run(side)['accuracy']:.2%}", file=sys.stderr)
+
+
+shown = pages.of_last_run
+
+
+def tables(rows):
+    """Examples a second, and accuracies."""
+    slept = [row for row in rows if row["settings"]["base_ms"]]
+    rates, worst = {}, {}
+    for row in slept:
+        asked = row["settings"]
+        name = name_of(asked["asynchronous"], asked["max_staleness"])
+        rates.setdefault((asked["slow"], name), []).append(row["examples_per_second"])
+        worst.setdefault(name, []).append(row["staleness_max"])
+    lines = []
+    for name in SIDES:
+        alike, slow = (statistics.median(rates[which, name]) for which in (False, True))
+        ratios = [a / b for a, b in zip(rates[True, name], rates[True, SYNC], strict=True)]
+        ratio = f"{statistics.median(ratios):.2f} ({pages.spread(ratios, '.2f')})"
+        largest = None if worst[name][0] is None else f"{max(worst[name]):.0f}"
+        lines.append([name, f"{alike:.0f}", f"{slow:.0f}", ratio, largest])
+    titles = ["examples a second", "workers alike", "one slow", "one slow, to synchronous"]
+    speed = pages.table([*titles, "largest staleness"], lines)
+    lines = []
+    for name in (SYNC, ASYNC):
+        mine = [
+            row
+            for row in rows
+            if not row["settings"]["base_ms"] and name_of(row["settings"]["asynchronous"]) == name
+        ]
+        if mine:
+            values = [100 * row["accuracy"] for row in mine]
+            stale = mine[0]["staleness_mean"]
+            stale = None if stale is None else f"{stale:.2f}"
+            mean = f"{statistics.mean(values):.2f} %"
+            spread = pages.spread(values, ".2f")
+            lines.append([name, mean, spread, mine[0]["iterations"], stale])
+    titles = ["3 epochs of MNIST", "test accuracy, mean", "spread", "updates", "staleness, mean"]
+    return speed + (f"\n\n{pages.table(titles, lines)}" if lines else "")
 
 
 def main():
@@ -116,6 +124,7 @@ def main():
     rounds = parser.parse_args().rounds
     throughput(rounds)
     accuracy(rounds)
+    pages.publish("async")
 
 
 if __name__ == "__main__":

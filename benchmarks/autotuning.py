@@ -1,4 +1,4 @@
-"""Times reading input pipelines with tf.data's autotuner and without it.
+"""Reading input pipelines with tf.data's autotuner and without it.
 
     python benchmarks/autotuning.py [--rounds 5] [--seconds 3] [--pipelines NAME ...]
 
@@ -6,36 +6,25 @@ Each pipeline is read by plain TensorFlow, with the autotuner as it is by defaul
 reads it (`tfdist/data/reading.py`); alone, and beside a "training step" (a matrix product of
 some milliseconds a batch). The sides take turns. A figure is the median over the rounds of
 batches a second once a second has passed; "end" is the longest time that deleting an iterator
-took, which waits for the autotuner. Prints a Markdown table and appends one JSON line a row to
-`results/autotuning.jsonl`.
+took, which waits for the autotuner.
 """
 
 import argparse
-import json
-import os
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
 import numpy as np
+import pages
 import sklearn.datasets
 import tensorflow as tf
 
 from tfdist.data.reading import without_autotuner
 
-HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "autotuning.jsonl"
 AUTOTUNE = tf.data.AUTOTUNE
 WARM_UP_S = 1.0
-
-
-def machine():
-    """The processor's name, and how many cores this process sees."""
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return f"{line.split(':')[1].strip()}, {len(os.sched_getaffinity(0))} cores"
-    return "unknown processor"
 
 
 def image_parts():
@@ -136,11 +125,7 @@ def main():
     arguments = parser.parse_args()
     matrix = tf.random.normal((512, 512), seed=1)
     works = {"alone": lambda: None, "beside a step": lambda: tf.matmul(matrix, matrix).numpy()}
-    facts = machine()
-    print(f"{facts}\n")
-    print("| pipeline | read | with | without | ratio | end, with | end, without |")
-    print("|---|---|---:|---:|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as folder, RESULTS.open("a") as results:
+    with tempfile.TemporaryDirectory() as folder:
         every = pipelines(folder)
         for name in arguments.pipelines or every:
             make = every[name]
@@ -151,16 +136,31 @@ def main():
                         rate, end = batches_a_second(make(), autotune, work, arguments.seconds)
                         rates[autotune].append(rate)
                         ends[autotune].append(end)
-                ratio = statistics.median(b / a for a, b in zip(rates[True], rates[False]))
-                a, b = (statistics.median(rates[side]) for side in (True, False))
-                print(
-                    f"| {name} | {how} | {a:.0f} | {b:.0f} | {ratio:.2f} "
-                    f"| {max(ends[True]):.1f} s | {max(ends[False]):.1f} s |",
-                    flush=True,
-                )
                 row = {"pipeline": name, "read": how, "with": rates[True], "without": rates[False]}
-                row |= {"end_with": ends[True], "end_without": ends[False], "machine": facts}
-                results.write(json.dumps(row) + "\n")
+                row |= {"end_with": ends[True], "end_without": ends[False]}
+                pages.append("autotuning", row)
+                print(f"{name}, {how}: {ratio_of(row):.2f}", file=sys.stderr, flush=True)
+    pages.publish("autotuning")
+
+
+def ratio_of(row):
+    """Batches a second without the autotuner to those with it, the median of the rounds."""
+    return statistics.median(b / a for a, b in zip(row["with"], row["without"]))
+
+
+def shown(rows):
+    """The last row of each pipeline and way to read it."""
+    return list({(row["pipeline"], row["read"]): row for row in rows}.values())
+
+
+def tables(rows):
+    titles = ["pipeline", "read", "with", "without", "ratio", "end, with", "end, without"]
+    lines = []
+    for row in rows:
+        rates = [f"{statistics.median(row[side]):.0f}" for side in ("with", "without")]
+        ends = [f"{max(row[side]):.1f} s" for side in ("end_with", "end_without")]
+        lines.append([row["pipeline"], row["read"], *rates, f"{ratio_of(row):.2f}", *ends])
+    return pages.table(titles, lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compares the bytes that each way to agree should send with those that leave the host.
+"""Bytes that each way to agree should send, and those that leave the host.
 
     python benchmarks/bytes_on_wire.py [--sides NAME ...]
 
@@ -13,8 +13,6 @@ again.
 
 Then PowerSGD's ratios on the shapes of ResNet-18, which its paper gives as 243, 136 and
 72 for the ranks 1, 2 and 4 (1905.13727, table 3).
-
-Prints Markdown tables and appends one JSON line a row to `results/bytes_on_wire.jsonl`.
 """
 
 import argparse
@@ -22,15 +20,15 @@ import json
 import math
 import pathlib
 import sys
-import time
 
+import pages
 import two_hosts
 
 HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "bytes_on_wire.jsonl"
 STEPS = 64  # a multiple of all periods below
 HEADERS = 14 + 20 + 32  # Ethernet, IP, TCP with its timestamps
 DEADLINE_S = 300
+PUBLISHED = {1: 243, 2: 136, 4: 72}  # PowerSGD's ratios for ResNet-18, by rank
 
 SIDES = {
     "SyncSGD": ("SyncSGD", {}),
@@ -67,7 +65,6 @@ def measure(hosts, name):
     sent = sum(point["sent"] for point in points) / len(points) / STEPS
     packets = sum(point["packets"] for point in points) / len(points) / STEPS
     return {
-        "time": time.strftime("%Y-%m-%d %H:%M"),
         "side": name,
         "formula": results[0]["bytes_per_step"],
         "interface": sent,
@@ -107,30 +104,38 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES), metavar="NAME")
     args = parser.parse_args()
-    RESULTS.parent.mkdir(exist_ok=True)
-    print("| bytes a step of a worker | formula | payload | interface | payload / formula ", end="")
-    print("| float32 / formula |")
-    print("|---|---|---|---|---|---|")
     for name in args.sides:
         with two_hosts.linked() as hosts:
             row = measure(hosts, name)
-        cells = [f"{row[key]:.0f}" for key in ("formula", "payload", "interface")]
-        cells.append(f"{row['payload'] / row['formula']:.3f}")
-        cells.append(f"{row['whole'] / row['formula']:.1f}")
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-        append(row)
-    published = {1: 243, 2: 136, 4: 72}
-    print("\n| PowerSGD on ResNet-18 | less by the formula | in the paper |")
-    print("|---|---|---|")
+        print(f"{name}: {row['payload'] / row['formula']:.3f}", file=sys.stderr, flush=True)
+        pages.append("bytes_on_wire", row)
     for rank, ratio in power_sgd_ratios().items():
-        print(f"| rank {rank} | {ratio:.0f}x | {published[rank]}x |")
-        row = {"time": time.strftime("%Y-%m-%d %H:%M"), "side": f"ResNet-18, PowerSGD({rank})"}
-        append({**row, "ratio": ratio, "published": published[rank]})
+        row = {"side": f"ResNet-18, PowerSGD({rank})", "rank": rank, "ratio": ratio}
+        pages.append("bytes_on_wire", {**row, "published": PUBLISHED[rank]})
+    pages.publish("bytes_on_wire")
 
 
-def append(row):
-    with open(RESULTS, "a") as file:
-        file.write(json.dumps(row) + "\n")
+def shown(rows):
+    """The last row of each side."""
+    return list({row["side"]: row for row in rows}.values())
+
+
+def tables(rows):
+    """Bytes by side, and PowerSGD's ratios."""
+    lines = []
+    for row in (row for row in rows if "formula" in row):
+        counts = [f"{row[key]:.0f}" for key in ("formula", "payload", "interface")]
+        measured = f"{row['payload'] / row['formula']:.3f}"
+        lines.append([row["side"], *counts, measured, f"{row['whole'] / row['formula']:.1f}"])
+    titles = ["bytes a step of a worker", "formula", "payload", "interface"]
+    sent = pages.table([*titles, "payload / formula", "float32 / formula"], lines)
+    titles = ["PowerSGD on ResNet-18", "less by the formula", "in the paper"]
+    lines = [
+        [f"rank {row['rank']}", f"{row['ratio']:.0f}x", f"{row['published']}x"]
+        for row in rows
+        if "rank" in row
+    ]
+    return f"{sent}\n\n{pages.table(titles, lines)}"
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
-"""Compares where training ends: synchronous, DiLoCo, local SGD and PowerSGD, equal tokens.
+"""Where training ends: synchronous, DiLoCo, local SGD and PowerSGD, equal tokens.
 
     python benchmarks/convergence.py [--seeds 0 1 2] [--steps 1500] [--sides NAME ...]
-    python benchmarks/convergence.py --table
 
 A character language model (`char_lm/convergence_side.py`) on Shakespeare, Adam with
 warm-up and cosine decay. As in the paper of DiLoCo all sides go on from one model, which
 was trained synchronously for `--pretrained` steps (0: from scratch). The learning rate
 is tuned for the synchronous baseline first, on the first seed; all sides use it. Each
 side sees the same tokens in the same order, so a seed's losses are compared with the
-same seed's baseline. Prints a Markdown table and appends a JSON line a training to
-`results/convergence.jsonl`; `--table` prints the tables of what is there, without
-training.
+same seed's baseline.
 """
 
 import argparse
@@ -19,10 +16,10 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import time
+
+import pages
 
 HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "convergence.jsonl"
 BASELINE = "synchronous"
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
 SIDES = (
@@ -56,12 +53,9 @@ def train(jobs, workers):
         for line in process.stdout:
             if "RESULT " not in line:
                 continue
-            row = {"time": time.strftime("%Y-%m-%d %H:%M")}
-            found.append({**row, **json.loads(line.split("RESULT ", 1)[1])})
-            print(f"{row['time']}: {describe(found[-1])}", file=sys.stderr)
-            RESULTS.parent.mkdir(exist_ok=True)
-            with open(RESULTS, "a") as file:
-                file.write(json.dumps(found[-1]) + "\n")
+            found.append(json.loads(line.split("RESULT ", 1)[1]))
+            print(describe(found[-1]), file=sys.stderr)
+            pages.append("convergence", found[-1])
         process.wait(DEADLINE_S)
     finally:
         process.kill()
@@ -79,7 +73,16 @@ def setting_of(row):
     return row["workers"], row["pretrained"], row["steps"]
 
 
-def print_table(rows, setting):
+def shown(rows):
+    return rows
+
+
+def tables(rows):
+    settings = dict.fromkeys(map(setting_of, rows))
+    return "\n\n".join(table_of(rows, setting) for setting in settings)
+
+
+def table_of(rows, setting):
     """The losses by side: mean, spread, and the ratio to the same seed's baseline."""
     rows = [row for row in rows if setting_of(row) == setting]
     rate = rows[-1]["rate"]
@@ -90,19 +93,19 @@ def print_table(rows, setting):
     seeds = whole or seeds
     workers, pretrained, steps = setting
     where = f"after {pretrained} synchronous ones" if pretrained else "from scratch"
-    print(f"\n{workers} workers, {steps} steps {where}, learning rate {rate}, seeds {seeds}:\n")
-    print("| side | validation loss, mean | spread | to synchronous | bytes a step |")
-    print("|---|---|---|---|---|")
+    lines = []
     for side in SIDES:
         mine = [last[side, seed] for seed in seeds if (side, seed) in last]
         if not mine:
             continue
         losses = [row["loss"] for row in mine]
         ratios = [r["loss"] / last[BASELINE, r["seed"]]["loss"] - 1 for r in mine]
-        spread = f"{min(losses):.4f} to {max(losses):.4f}"
-        cells = [f"{statistics.mean(losses):.4f}", spread]
-        cells += [f"{100 * statistics.mean(ratios):+.2f} %", f"{mine[-1]['bytes']:.0f}"]
-        print(f"| {side} | {' | '.join(cells)} |")
+        mean, to_baseline = statistics.mean(losses), f"{100 * statistics.mean(ratios):+.2f} %"
+        cells = [f"{mean:.4f}", pages.spread(losses, ".4f"), to_baseline]
+        lines.append([side, *cells, f"{mine[-1]['bytes']:.0f}"])
+    titles = ["side", "validation loss, mean", "spread", "to synchronous", "bytes a step"]
+    shown_for = f"{workers} workers, {steps} steps {where}, learning rate {rate}, seeds {seeds}:"
+    return f"{shown_for}\n\n{pages.table(titles, lines)}"
 
 
 def main():
@@ -112,23 +115,19 @@ def main():
     parser.add_argument("--pretrained", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES, metavar="NAME")
-    parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
-    if not args.table:
-        common = {"steps": args.steps, "pretrained": args.pretrained}
-        first = {"side": BASELINE, "seed": args.seeds[0], **common}
-        tried = train([{**first, "rate": rate} for rate in RATES], args.workers)
-        rate = min(tried, key=lambda row: row["loss"])["rate"]
-        jobs = [
-            {"side": side, "seed": seed, "rate": rate, **common}
-            for seed in args.seeds
-            for side in SIDES
-            if side in (*args.sides, BASELINE) and (side, seed) != (BASELINE, args.seeds[0])
-        ]
-        train(jobs, args.workers)
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    for setting in dict.fromkeys(map(setting_of, rows)):
-        print_table(rows, setting)
+    common = {"steps": args.steps, "pretrained": args.pretrained}
+    first = {"side": BASELINE, "seed": args.seeds[0], **common}
+    tried = train([{**first, "rate": rate} for rate in RATES], args.workers)
+    rate = min(tried, key=lambda row: row["loss"])["rate"]
+    jobs = [
+        {"side": side, "seed": seed, "rate": rate, **common}
+        for seed in args.seeds
+        for side in SIDES
+        if side in (*args.sides, BASELINE) and (side, seed) != (BASELINE, args.seeds[0])
+    ]
+    train(jobs, args.workers)
+    pages.publish("convergence")
 
 
 if __name__ == "__main__":

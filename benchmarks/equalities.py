@@ -1,25 +1,25 @@
-"""Prints how far N replicas' numbers are from those of one process.
+"""How far the numbers of several replicas are from those of one process.
 
     python benchmarks/equalities.py [--float float64 float32] [--no-stock] [--jobs 1]
 
 Each case of `tests/equality_cases.py` is trained for 30 steps in one process and
-on several replicas, under tfdist and under stock `tf.distribute`. A cell is the
+on several replicas, under tfdist and under stock `tf.distribute`, in batches that leave one
+example for the last step; with parameter servers, one step after the other. A cell is the
 largest difference of any weight, as a fraction of its tensor's norm; "bits" says
-whether all workers ended with identical ones. Appends one JSON line a row to
-`benchmarks/results/equalities.jsonl`.
+whether all workers of tfdist ended with identical ones.
 
 With `TFDIST_TEST_DEVICE=GPU` all of them train on parts of the first GPU.
 """
 
 import argparse
 import concurrent.futures
-import json
 import pathlib
 import pickle
 import sys
 import tempfile
 
 import numpy as np
+import pages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -79,11 +79,7 @@ def main():
         finally:
             pool.shutdown(cancel_futures=True)  # after an error no other column begins
 
-    log = ROOT / "benchmarks" / "results" / "equalities.jsonl"
-    log.parent.mkdir(exist_ok=True)
     for floatx in args.floats:
-        print(f"\n| {floatx}, 30 steps | {' | '.join(columns)} | bits |")
-        print("|---" * (len(columns) + 2) + "|")
         for key in (key for key in one_process if key.startswith(f"{floatx} ")):
             row = {
                 title: difference(one_process[key], workers[0][key])
@@ -95,12 +91,27 @@ def main():
                 if title in TFDIST
                 for worker in workers
             )
-            cells = [v if isinstance(v, str) else f"{v:.0e}" for v in row.values()]
-            case = key.partition(" ")[2]
-            print(f"| {case} | {' | '.join(cells)} | {'same' if identical else 'differ'} |")
-            with open(log, "a") as file:
-                row = {"case": case, "float": floatx, **row, "identical": identical}
-                file.write(json.dumps(row) + "\n")
+            row = {"case": key.partition(" ")[2], "float": floatx, **row, "identical": identical}
+            pages.append("equalities", row)
+    pages.publish("equalities")
+
+
+shown = pages.of_last_run
+
+
+def tables(rows):
+    """One table for each precision."""
+    texts = []
+    for floatx in dict.fromkeys(row["float"] for row in rows):
+        mine = [row for row in rows if row["float"] == floatx]
+        columns = [title for title in (*TFDIST, *STOCK) if title in mine[0]]
+        lines = []
+        for row in mine:
+            cells = [row[title] for title in columns]
+            cells = [cell if isinstance(cell, str) else f"{cell:.0e}" for cell in cells]
+            lines.append([row["case"], *cells, "same" if row["identical"] else "differ"])
+        texts.append(pages.table([f"{floatx}, 30 steps", *columns, "bits"], lines))
+    return "\n\n".join(texts)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
-"""Prints which features of Keras' `fit` work on which replicas, under tfdist and stock.
+"""Which features of Keras' `fit` work on which replicas, under tfdist and stock.
 
-    python benchmarks/matrix.py [--columns COLUMN ...] [--features FEATURE ...] [--table]
+    python benchmarks/matrix.py [--columns COLUMN ...] [--features FEATURE ...]
 
 Each feature of `tests/feature_cases` is tried in one process without a strategy, and
 then on replicas, under tfdist and under stock `tf.distribute`. A cell says "right"
 (the numbers of one process, on every worker), "wrong numbers", "refused" (by an error of
 tfdist's that says why), the error's name, or "hang": no end within a minute. Under parameter
 servers steps run one after the other. What hangs or crashes is ended, and the next feature
-starts in a new process. Appends a JSON line a cell to `benchmarks/results/matrix.jsonl`
-as soon as a column is done; the table is made of each cell's last result there.
+starts in a new process. The table holds each cell's last result.
+
+Stock's numbers on several replicas depend on timing: 18 cells of "stock Mirrored x2" were right
+in three runs on a quiet machine, 45 in one on a busy machine, and `PyDataset` alone gave three
+different losses in six runs of one program.
 """
 
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import signal
@@ -22,10 +24,11 @@ import sys
 import tempfile
 import time
 
+import pages
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 WORKER = ROOT / "tests" / "feature_worker.py"
-LOG = ROOT / "benchmarks" / "results" / "matrix.jsonl"
 HANG_SECONDS = 60.0
 # column title: (strategy, workers, logical CPUs of each)
 COLUMNS = {
@@ -119,28 +122,31 @@ def cell(name, expected, found_by_workers):
     return "right"
 
 
-def table():
-    """Prints the last result of each cell."""
-    rows = {}
-    for line in LOG.read_text().splitlines():
-        row = json.loads(line)
-        rows.setdefault(row.pop("feature"), {}).update(row)
-    print(f"| feature | {' | '.join(COLUMNS)} |")
-    print("|---" * (len(COLUMNS) + 1) + "|")
-    for name, row in rows.items():
-        print(f"| {name} | {' | '.join(row.get(title, '-') for title in COLUMNS)} |")
-    right = [sum(row.get(title) == "right" for row in rows.values()) for title in COLUMNS]
-    print(f"| **right, of {len(rows)}** | {' | '.join(map(str, right))} |")
+def shown(rows):
+    """A row a feature, of the last results of its cells."""
+    features = {}
+    for row in rows:
+        known = features.setdefault(row["feature"], {})
+        known.update({**row, "cells": {**known.get("cells", {}), **cells_of(row)}})
+    return list(features.values())
+
+
+def cells_of(row):
+    return {title: row[title] for title in COLUMNS if title in row}
+
+
+def tables(rows):
+    lines = [[row["feature"], *(row["cells"].get(title) for title in COLUMNS)] for row in rows]
+    right = [sum(row["cells"].get(title) == "right" for row in rows) for title in COLUMNS]
+    lines.append([f"**right, of {len(rows)}**", *right])
+    return pages.table(["feature", *COLUMNS], lines)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=list(COLUMNS))
     parser.add_argument("--features", nargs="+")
-    parser.add_argument("--table", action="store_true", help="try nothing, print the last results")
     args = parser.parse_args()
-    if args.table:
-        return table()
     import feature_cases
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that workers are ended, too
@@ -151,17 +157,15 @@ def main():
         for name in names:
             if isinstance(one_process[name], str):  # nothing to compare with
                 sys.exit(f"plain Keras in one process, {name}: {one_process[name]}")
-        LOG.parent.mkdir(exist_ok=True)
         for title in args.columns:
             began = time.monotonic()
             print(f"trying: {title}", file=sys.stderr, end="", flush=True)
             workers = try_features(names, *COLUMNS[title], directory)
-            with open(LOG, "a") as file:
-                for name in names:
-                    found = cell(name, one_process[name], [worker[name] for worker in workers])
-                    file.write(json.dumps({"feature": name, title: found}) + "\n")
+            for name in names:
+                found = cell(name, one_process[name], [worker[name] for worker in workers])
+                pages.append("matrix", {"feature": name, title: found})
             print(f", {time.monotonic() - began:.0f} s", file=sys.stderr)
-    table()
+    pages.publish("matrix")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ and with tfdist's, all in one process and in turn, in seconds of the CPU. A rati
 median of each round's own.
 **Ten million scores** that crowd near 0 and 1: the area under the ROC curve by scikit-learn,
 by `tfdist.metrics.ROCAUC` in batches of 100,000, and by `keras.metrics.AUC` in the same, each
-in a process of its own. Prints Markdown tables and appends one JSON line a side to
-`results/metrics.jsonl`.
+in a process of its own.
 """
 
 import argparse
@@ -19,10 +18,10 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import time
+
+import pages
 
 HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "metrics.jsonl"
 AREAS = ("scikit-learn", "tfdist", "Keras")
 DEADLINE_S = 600
 
@@ -41,33 +40,36 @@ def run(*arguments):
         check=True,
     )
     (found,) = (line.split(" ", 1)[1] for line in done.stdout.splitlines() if "RESULT" in line)
-    row = {"time": time.strftime("%Y-%m-%d %H:%M"), "side": arguments, **json.loads(found)}
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as file:
-        file.write(json.dumps(row) + "\n")
+    row = {"side": arguments, **json.loads(found)}
+    pages.append("metrics", row)
     return row
 
 
-def print_steps(found):
+def shown(rows):
+    """The last row of each side."""
+    return list({tuple(row["side"][:2]): row for row in rows}.values())
+
+
+def tables(rows):
+    """What a step costs, and the areas."""
+    found = [row for row in rows if row["side"][0] == "steps"][-1]
     none = found["step_ms"]["none"]
-    print("| metrics | a step, ms of CPU | to a step without, median | spread | state, bytes |")
-    print("|---|---|---|---|---|")
+    lines = []
     for name, steps in found["step_ms"].items():
         ratios = [100 * (step / plain - 1) for step, plain in zip(steps, none)]
         cells = [f"{statistics.median(steps):.1f}", f"{statistics.median(ratios):+.1f} %"]
-        cells += [f"{min(ratios):+.1f} to {max(ratios):+.1f} %", str(found["bytes"][name])]
-        print(f"| {name} | {' | '.join(cells)} |")
-
-
-def print_areas(rows):
-    exact = rows[0]["area"]
-    print(f"\n| ROC AUC of {rows[0]['scores']} scores | area | error | bound | s | MB |")
-    print("|---|---|---|---|---|---|")
-    for name, row in zip(AREAS, rows):
-        bound = f"{row['bound']:.1e}" if row["bound"] is not None else "-"
-        cells = [f"{row['area']:.8f}", f"{abs(row['area'] - exact):.1e}", bound]
-        cells += [f"{row['seconds']:.2f}", f"{row['megabytes']:.0f}"]
-        print(f"| {name} | {' | '.join(cells)} |")
+        lines.append([name, *cells, f"{pages.spread(ratios, '+.1f')} %", found["bytes"][name]])
+    titles = ["metrics", "a step, ms of CPU", "to a step without, median", "spread"]
+    steps = pages.table([*titles, "state, bytes"], lines)
+    areas = {row["side"][1]: row for row in rows if row["side"][0] == "area"}
+    lines = []
+    for name, row in areas.items():
+        error = abs(row["area"] - areas[AREAS[0]]["area"])
+        bound = None if row["bound"] is None else f"{row['bound']:.1e}"
+        cells = [f"{row['area']:.8f}", f"{error:.1e}", bound]
+        lines.append([name, *cells, f"{row['seconds']:.2f}", f"{row['megabytes']:.0f}"])
+    title = f"ROC AUC of {areas[AREAS[0]]['scores']} scores"
+    return f"{steps}\n\n{pages.table([title, 'area', 'error', 'bound', 's', 'MB'], lines)}"
 
 
 def main():
@@ -75,8 +77,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scores", type=int, default=10**7)
     args = parser.parse_args()
-    print_steps(run("steps", args.rounds))
-    print_areas([run("area", name, args.scores) for name in AREAS])
+    run("steps", args.rounds)
+    for name in AREAS:
+        run("area", name, args.scores)
+    pages.publish("metrics")
 
 
 if __name__ == "__main__":

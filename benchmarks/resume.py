@@ -1,4 +1,4 @@
-"""Prints how two workers resume after kill -9, at random steps, and with which bits.
+"""How two workers resume after kill -9, at random steps, and with which bits.
 
     python benchmarks/resume.py [--runs 4] [--kills 5] [--seed 0]
 
@@ -7,8 +7,7 @@ once undisturbed, and then `--runs` times under `tfdist run --max-restarts`, kil
 `--kills` times each: the chief and the other worker in turn, which share no disk. A
 run is identical if all weights, the optimizer's state and History have, on both
 workers, the bits of the undisturbed run. The time is that from the kill to the end
-of the first new step. Appends one JSON line a row to
-`benchmarks/results/resume.jsonl`.
+of the first new step; most of it is TensorFlow's start.
 """
 
 import argparse
@@ -21,6 +20,7 @@ import sys
 import tempfile
 
 import numpy as np
+import pages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = ROOT / "tests" / "checkpoint_worker.py"
@@ -56,12 +56,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random = np.random.default_rng(args.seed)
-    log = ROOT / "benchmarks" / "results" / "resume.jsonl"
-    log.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         expected, _, _ = run(directory, [])
-    print("| killed after step | worker | resumed from step | seconds to a new step | bits |")
-    print("|---" * 5 + "|")
     number = 0
     for _ in range(args.runs):
         steps = np.sort(random.choice(np.arange(1, STEPS), args.kills, replace=False))
@@ -79,11 +75,28 @@ def main():
                 "seconds": round(back - at, 1),
                 "identical": identical,
             }
-            who = "0 (chief)" if rank == 0 else str(rank)
-            bits = "same" if identical else "differ"
-            print(f"| {step} | {who} | {first - 1} | {back - at:.1f} | {bits} |", flush=True)
-            with open(log, "a") as file:
-                file.write(json.dumps(row) + "\n")
+            print(f"killed after step {step}: {back - at:.1f} s", file=sys.stderr, flush=True)
+            pages.append("resume", row)
+    pages.publish("resume")
+
+
+shown = pages.of_last_run
+
+
+def tables(rows):
+    """A line a kill."""
+    titles = ["killed after step", "worker", "resumed from step", "seconds to a new step", "bits"]
+    lines = [
+        [
+            row["step"],
+            "0 (chief)" if row["worker"] == 0 else row["worker"],
+            row["resumed_from"],
+            row["seconds"],
+            "same" if row["identical"] else "differ",
+        ]
+        for row in rows
+    ]
+    return pages.table(titles, lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Times training to a loss over a slow link: tfdist's ways to agree, and PyTorch's.
+"""Training to a loss over a slow link: tfdist's ways to agree, and PyTorch's.
 
     python benchmarks/slow_link.py [--links none 100mbit 10mbit] [--sides NAME ...]
-    python benchmarks/slow_link.py --table   # of the rows that are there
 
 Two hosts (network namespaces) with one worker each, which has one core; their link
 carries so much each way (`tc` tbf). The character language model of
@@ -17,9 +16,9 @@ without a limit, since the loss after a step does not depend on the link. Of a s
 compresses after a warm-up, the short run's first half is the warm-up, and each half's
 seconds count for the steps of their kind. Such rows are marked with an asterisk.
 
-All sides run in turn on each link. Appends one JSON line a row to
-`results/slow_link.jsonl`, prints Markdown tables and draws `results/slow_link.svg`.
-PyTorch comes with the extra `bench`.
+PowerSGD's first 50 steps are not compressed, here as in PyTorch.
+
+All sides run in turn on each link. PyTorch comes with the extra `bench`.
 """
 
 import argparse
@@ -27,12 +26,11 @@ import importlib.util
 import json
 import pathlib
 import sys
-import time
 
+import pages
 import two_hosts
 
 HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "slow_link.jsonl"
 # Local training has averaged its models at each of these steps anyway.
 EVALUATE_EVERY, MAX_STEPS, SHORT_STEPS = 32, 1600, 20
 DEADLINE_S = 600
@@ -112,7 +110,7 @@ def train(name, link, target, steps, evaluate_every, warm_up=None):
                 command += [str(rank), f"{hosts[0].ip}:{two_hosts.PORT}"]
         results = two_hosts.run_pair(hosts, commands, environments, DEADLINE_S)
     curve = _curve(results)
-    row = {"time": time.strftime("%Y-%m-%d %H:%M"), "link": link, "side": name}
+    row = {"link": link, "side": name}
     row.update({"target": target, "settings": side["settings"], "curve": curve})
     row.update({key: value for key, value in results[0].items() if key.startswith("sync_")})
     trained = curve[-1][0] - 1  # the first step is not counted
@@ -183,36 +181,33 @@ def project(row, unlimited, warm_up):
     return {**row, **filled, "bytes": sent, "curve": curve}
 
 
-def print_tables(found):
+def tables(rows):
+    """A table a link, and what the best side gains on each."""
+    found = {(row["link"], row["side"]): row for row in rows}
     links = list(dict.fromkeys(link for link, _ in found))
+    texts = []
     for link in links:
-        rows = [row for (its_link, _), row in found.items() if its_link == link]
+        mine = [row for row in rows if row["link"] == link]
         limit = "no limit" if link == "none" else link.replace("mbit", " Mbit/s")
-        print(
-            f"\n| {limit}, to a loss of {rows[0]['target']} | steps | seconds | times SyncSGD's | ",
-            end="",
-        )
-        print("ms a step | MB sent | kB a step |")
-        print("|---|---|---|---|---|---|---|")
+        titles = [f"{limit}, to a loss of {mine[0]['target']}", "steps", "seconds"]
+        titles += ["times SyncSGD's", "ms a step", "MB sent", "kB a step"]
         whole = found.get((link, "tfdist SyncSGD"), {}).get("seconds")
-        for row in rows:
-            print(_line(row, whole))
-    _print_goals(found)
+        texts.append(pages.table(titles, [_cells(row, whole) for row in mine]))
+    return "\n\n".join([*texts, _goals(found)])
 
 
-def _line(row, whole):
-    step = f"{1e3 * row['step_seconds']:.1f} | "
-    last = f"{1e-3 * row['step_bytes']:.1f} |"
+def _cells(row, whole):
+    step, sent = f"{1e3 * row['step_seconds']:.1f}", f"{1e-3 * row['step_bytes']:.1f}"
     if row["seconds"] is None:
         lowest = min(loss for *_, loss in row["curve"])
-        return f"| {row['side']} | - | not reached ({lowest:.3f}) | - | {step}- | {last}"
-    mark = "*" if row["projected"] else ""
-    ratio = f"{row['seconds'] / whole:.3f}" if whole else "-"
-    cells = f"{row['steps']:.0f} | {row['seconds']:.1f}{mark} | {ratio} | {step}"
-    return f"| {row['side']} | {cells}{1e-6 * row['bytes']:.1f} | {last}"
+        return [row["side"], None, f"not reached ({lowest:.3f})", None, step, None, sent]
+    seconds = f"{row['seconds']:.1f}" + ("*" if row["projected"] else "")
+    ratio = f"{row['seconds'] / whole:.3f}" if whole else None
+    total = f"{1e-6 * row['bytes']:.1f}"
+    return [row["side"], f"{row['steps']:.0f}", seconds, ratio, step, total, sent]
 
 
-def _print_goals(found):
+def _goals(found):
     def best(link, library):
         times = {
             name: row["seconds"]
@@ -221,9 +216,7 @@ def _print_goals(found):
         }
         return min(times, key=times.get, default=None)
 
-    print("\n| link | tfdist's best | its time without a limit / here | SyncSGD / it | ", end="")
-    print("PyTorch's best | PyTorch's best / it |")
-    print("|---|---|---|---|---|---|")
+    lines = []
     for link in dict.fromkeys(link for link, _ in found):
         ours, theirs = best(link, "tfdist"), best(link, "PyTorch")
         if ours is None:
@@ -236,8 +229,10 @@ def _print_goals(found):
             ((link, theirs), seconds),
         ):
             other = found.get(key, {}).get("seconds")
-            cells.append(f"{other / over:.2f}" if other else "-")
-        print(f"| {link} | {ours} | {cells[0]} | {cells[1]} | {theirs} | {cells[2]} |")
+            cells.append(f"{other / over:.2f}" if other else None)
+        lines.append([link, ours, *cells[:2], theirs, cells[2]])
+    titles = ["link", "tfdist's best", "its time without a limit / here", "SyncSGD / it"]
+    return pages.table([*titles, "PyTorch's best", "PyTorch's best / it"], lines)
 
 
 def plot(found):
@@ -272,17 +267,25 @@ def plot(found):
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None})
+    pages.PAGES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(pages.PAGES / "slow_link.svg", metadata={"Date": None})
 
 
-def read_rows(target):
-    """The latest row of each side on each link, in the order of `EVERY_SIDE`."""
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    rows = [row for row in map(json.loads, lines) if row["target"] == target]
-    latest = {(row["link"], row["side"]): row for row in rows if row["side"] in EVERY_SIDE}
-    links = sorted({link for link, _ in latest}, key=_speed, reverse=True)
+def shown(rows):
+    """The latest row of each side on each link to the last target, in `EVERY_SIDE`'s order."""
+    return list(latest(rows, rows[-1]["target"]).values()) if rows else []
+
+
+def latest(rows, target):
+    """`{(link, side): its latest row}`."""
+    found = {
+        (row["link"], row["side"]): row
+        for row in rows
+        if row["target"] == target and row["side"] in EVERY_SIDE
+    }
+    links = sorted({link for link, _ in found}, key=_speed, reverse=True)
     keys = [(link, name) for link in links for name in EVERY_SIDE]
-    return {key: latest[key] for key in keys if key in latest}
+    return {key: found[key] for key in keys if key in found}
 
 
 def _speed(link):
@@ -296,21 +299,17 @@ def main():
     parser.add_argument("--sides", default=list(SIDES), **names)
     parser.add_argument("--target", type=float, default=2.2, help="validation loss")
     parser.add_argument("--max-seconds", type=float, default=60.0)
-    parser.add_argument("--table", action="store_true", help="only print what is in the file")
     args = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
         args.sides = [name for name in args.sides if name.startswith("tfdist")]
         print('PyTorch is left out: pip install "tfdist[bench]" brings it.', file=sys.stderr)
-    RESULTS.parent.mkdir(exist_ok=True)
-    for link in [] if args.table else sorted(args.links, key=_speed, reverse=True):
+    for link in sorted(args.links, key=_speed, reverse=True):
         for name in args.sides:
-            row = measure(name, link, args, read_rows(args.target))
-            print(f"{link}: {_line(row, None)}", file=sys.stderr, flush=True)
-            with open(RESULTS, "a") as file:
-                file.write(json.dumps(row) + "\n")
-    found = read_rows(args.target)
-    print_tables(found)
-    plot(found)
+            row = measure(name, link, args, latest(pages.read("slow_link"), args.target))
+            print(f"{link}: {_cells(row, None)}", file=sys.stderr, flush=True)
+            pages.append("slow_link", row)
+    plot(latest(pages.read("slow_link"), args.target))
+    pages.publish("slow_link")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Times a training step of a transformer: plain Keras, tfdist and PyTorch DDP.
+"""A training step of a transformer: plain Keras, tfdist and PyTorch DDP.
 
     python benchmarks/step_time.py [--rounds 3] [--sides NAME ...]
 
 The transformer has 2.9 M parameters (`transformer/sizes.py`), eight sequences a
 worker, Adam, float32; each process has one core. All sides run in turn, `--rounds`
 times; a figure is the median over the rounds of the median over 40 steps, and a ratio
-the median of each round's own, since the machine may be slower in one round. Prints
-Markdown tables, appends one JSON line a run to `results/step_time.jsonl` and draws
-`results/step_time.svg`.
+the median of each round's own, since the machine may be slower in one round. The side "by
+TensorFlow's collectives" sums by gRPC, as where the workers' own connections cannot be made.
 
 PyTorch comes with the extra `bench`; without it its sides are left out.
 """
@@ -22,10 +21,10 @@ import socket
 import statistics
 import subprocess
 import sys
-import time
+
+import pages
 
 HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "step_time.jsonl"
 TOKENS_A_WORKER = 8 * 64
 DEADLINE_S = 300
 
@@ -41,6 +40,30 @@ SIDES = {
     "tfdist by TensorFlow's collectives, 2 workers": ("keras", 2, ["tfdist-grpc", "plain"]),
     "PyTorch DDP, 2 workers": ("torch", 2, []),
 }
+# title: the step of one side to that of another
+RATIOS = (
+    ("tfdist to plain Keras, one process", "plain Keras", "tfdist"),
+    ("tfdist, jit_compile to plain Keras, one process", "plain Keras", "tfdist, jit_compile"),
+    ("the same, both with jit_compile", "plain Keras, jit_compile", "tfdist, jit_compile"),
+    ("tfdist, 2 workers to PyTorch DDP", "PyTorch DDP, 2 workers", "tfdist, 2 workers"),
+    (
+        "tfdist, jit_compile, 2 workers to PyTorch DDP",
+        "PyTorch DDP, 2 workers",
+        "tfdist, jit_compile, 2 workers",
+    ),
+    (
+        "own connections to TensorFlow's collectives, 2 workers",
+        "tfdist by TensorFlow's collectives, 2 workers",
+        "tfdist, 2 workers",
+    ),
+    ("scaling efficiency, tfdist, 2 workers", "tfdist", "tfdist, 2 workers"),
+    (
+        "scaling efficiency, tfdist, jit_compile, 2 workers",
+        "tfdist, jit_compile",
+        "tfdist, jit_compile, 2 workers",
+    ),
+    ("scaling efficiency, PyTorch DDP, 2 workers", "PyTorch", "PyTorch DDP, 2 workers"),
+)
 
 
 def commands(program, workers, arguments):
@@ -88,55 +111,49 @@ def run(program, workers, arguments):
     return json.loads(found[0])
 
 
-def medians(rows):
-    """The median of each figure over the rounds."""
-    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+shown = pages.of_last_run
 
 
-def print_tables(rows):
-    found = {name: medians(results) for name, results in rows.items()}
-    print("\n| side | step, ms | tokens/s | a fit call, ms | an epoch, ms | memory, MB |")
-    print("|---|---|---|---|---|---|")
-    for name, side in found.items():
-        tokens = SIDES[name][1] * TOKENS_A_WORKER / side["step_ms"] * 1e3
-        calls = [f"{side[key]:.0f}" if key in side else "-" for key in ("fit_call_ms", "epoch_ms")]
-        cells = [f"{side['step_ms']:.1f}", f"{tokens:.0f}", *calls, f"{side['memory_mb']:.0f}"]
-        print(f"| {name} | {' | '.join(cells)} |")
+def by_side(rows):
+    """`{side: its rows, one a round}`."""
+    found = {}
+    for row in rows:
+        found.setdefault(row["side"], []).append(row)
+    return found
 
-    def ratio(title, slower, faster):
+
+def median(rows, figure):
+    return statistics.median(row[figure] for row in rows)
+
+
+def tables(rows):
+    """Figures of each side, and the ratios between sides."""
+    found = by_side(rows)
+    sides = []
+    for name, rounds in found.items():
+        step = median(rounds, "step_ms")
+        calls = [
+            f"{median(rounds, key):.0f}" if key in rounds[0] else None
+            for key in ("fit_call_ms", "epoch_ms")
+        ]
+        tokens = f"{SIDES[name][1] * TOKENS_A_WORKER / step * 1e3:.0f}"
+        sides.append([name, f"{step:.1f}", tokens, *calls, f"{median(rounds, 'memory_mb'):.0f}"])
+    titles = ["side", "step, ms", "tokens/s", "a fit call, ms", "an epoch, ms", "memory, MB"]
+    ratios = []
+    for title, slower, faster in RATIOS:
         if slower in found and faster in found:
             values = [
-                a["step_ms"] / b["step_ms"] for a, b in zip(rows[slower], rows[faster], strict=True)
+                a["step_ms"] / b["step_ms"]
+                for a, b in zip(found[slower], found[faster], strict=True)
             ]
-            spread = f"{min(values):.2f} to {max(values):.2f}"
-            print(f"| {title} | {statistics.median(values):.2f} | {spread} |")
-
-    print(f"\n| ratio | median of {len(next(iter(rows.values())))} rounds | spread |")
-    print("|---|---|---|")
-    ratio("tfdist to plain Keras, one process", "plain Keras", "tfdist")
-    ratio("tfdist, jit_compile to plain Keras, one process", "plain Keras", "tfdist, jit_compile")
-    ratio(
-        "the same, both with jit_compile",
-        "plain Keras, jit_compile",
-        "tfdist, jit_compile",
-    )
-    for name in ("tfdist, 2 workers", "tfdist, jit_compile, 2 workers"):
-        ratio(f"{name} to PyTorch DDP", "PyTorch DDP, 2 workers", name)
-    ratio(
-        "own connections to TensorFlow's collectives, 2 workers",
-        "tfdist by TensorFlow's collectives, 2 workers",
-        "tfdist, 2 workers",
-    )
-    for one, two in (
-        ("tfdist", "tfdist, 2 workers"),
-        ("tfdist, jit_compile", "tfdist, jit_compile, 2 workers"),
-        ("PyTorch", "PyTorch DDP, 2 workers"),
-    ):
-        ratio(f"scaling efficiency, {two}", one, two)
+            ratios.append([title, f"{statistics.median(values):.2f}", pages.spread(values, ".2f")])
+    rounds = len(next(iter(found.values())))
+    compared = pages.table(["ratio", f"median of {rounds} rounds", "spread"], ratios)
+    return f"{pages.table(titles, sides)}\n\n{compared}"
 
 
 def plot(found):
-    """Draws the steps' times into `results/step_time.svg`, where matplotlib is installed."""
+    """Draws the steps' times, where matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
         return
     import matplotlib
@@ -147,12 +164,14 @@ def plot(found):
     names = list(reversed(found))
     colors = ["tab:blue" if name.startswith("tfdist") else "lightgray" for name in names]
     figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(names) + 0.8), layout="constrained")
-    bars = axes.barh(names, [found[name]["step_ms"] for name in names], color=colors)
+    steps = [median(found[name], "step_ms") for name in names]
+    bars = axes.barh(names, steps, color=colors)
     axes.bar_label(bars, fmt="%.0f ms", padding=3)
     axes.set_xlabel("a training step, ms (eight sequences a worker); shorter is better")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.1)
-    figure.savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None})
+    pages.PAGES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(pages.PAGES / "step_time.svg", metadata={"Date": None})
 
 
 def main():
@@ -164,19 +183,13 @@ def main():
     if importlib.util.find_spec("torch") is None:
         sides = {name: side for name, side in sides.items() if side[0] != "torch"}
         print('PyTorch is left out: pip install "tfdist[bench]" brings it.', file=sys.stderr)
-    rows = {name: [] for name in sides}
-    RESULTS.parent.mkdir(exist_ok=True)
     for number in range(args.rounds):
         for name, side in sides.items():
-            rows[name].append(run(*side))
-            print(
-                f"round {number + 1}: {name}: {rows[name][-1]['step_ms']:.1f} ms", file=sys.stderr
-            )
-            with open(RESULTS, "a") as file:
-                row = {"side": name, "time": time.strftime("%Y-%m-%d %H:%M"), **rows[name][-1]}
-                file.write(json.dumps(row) + "\n")
-    print_tables(rows)
-    plot({name: medians(results) for name, results in rows.items()})
+            row = run(*side)
+            print(f"round {number + 1}: {name}: {row['step_ms']:.1f} ms", file=sys.stderr)
+            pages.append("step_time", {"side": name, **row})
+    plot(by_side(shown(pages.read("step_time"))))
+    pages.publish("step_time")
 
 
 if __name__ == "__main__":
