@@ -129,8 +129,24 @@ def publish(name):
     (PAGES / f"{name}.md").write_text(page(name), "utf-8")
 
 
+def index():
+    """The text of the page that lists all others."""
+    lines = ["# Benchmarks", "<!-- Written by benchmarks/pages.py; do not edit. -->"]
+    lines.append(
+        "Each page holds the tables that its script printed, with the command and the machine. "
+        "Both sides of a comparison ran in one call, in turn; on other machines look at ratios, "
+        "not at times."
+    )
+    titles = []
+    for name in NAMES:
+        title = importlib.import_module(name).__doc__.strip().partition("\n")[0].rstrip(".")
+        titles.append(f"- [{title}]({name}.md)")
+    return "\n\n".join([*lines, "\n".join(titles)]) + "\n"
+
+
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else PAGES
     folder.mkdir(parents=True, exist_ok=True)
     for each in NAMES:
         (folder / f"{each}.md").write_text(page(each), "utf-8")
+    (folder / "index.md").write_text(index(), "utf-8")

@@ -7,6 +7,7 @@ example's `*_data.py` says in which.
 import os
 import pathlib
 import subprocess
+import sys
 import tarfile
 import tempfile
 
@@ -45,6 +46,7 @@ def keep(directory, download, patterns):
         patterns: which files of the archive, as of `pathlib.PurePath.match`.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
+    print(f"fetching the data set {directory.name}, once ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         scratch = pathlib.Path(scratch)
         subprocess.run(download, cwd=scratch, check=True, capture_output=True, timeout=300)
