@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Three at a time on two cores: much of a test with several workers is waiting.
 PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
-.PHONY: train test test-all durations lint docs-tables equalities matrix setup clean
+.PHONY: train test test-all durations lint docs docs-serve docs-tables equalities matrix setup clean
 
 train: setup  ## Trains MNIST on two workers of this machine.
 	$(BIN)/tfdist run -n $(WORKERS) examples/mnist.py
@@ -25,9 +25,18 @@ durations: setup  ## Runs the quick tests and prints what they cost, by folder a
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy tfdist
 
-docs-tables: setup  ## Writes the pages of the docs that are made from the code and from what was measured.
+docs: setup docs-tables  ## Builds the site of docs/ into .cache/site; it needs no internet to be read.
+	$(BIN)/zensical build --strict
+	@echo "open .cache/site/index.html, or run make docs-serve to search in it, too"
+
+docs-serve: docs  ## Serves the site on this machine alone.
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory .cache/site 8000
+
+docs-tables: setup  ## Writes the pages of the docs that are made by scripts.
 	$(BIN)/python docs/patches.py
+	$(BIN)/python docs/reference.py
 	$(BIN)/python benchmarks/pages.py
 
 equalities: setup  ## Prints how far the numbers are from those of one process.

@@ -1,7 +1,21 @@
 """What arguments are checked for, with one form of error."""
 
+from typing import Any, overload
 
-def integer(name, value, least=None, meaning="", or_none=False):
+
+@overload
+def integer(name: str, value: Any, least: int | None = None, meaning: str = "") -> int: ...
+
+
+@overload
+def integer(
+    name: str, value: Any, least: int | None = None, meaning: str = "", *, or_none: bool
+) -> int | None: ...
+
+
+def integer(
+    name: str, value: Any, least: int | None = None, meaning: str = "", or_none: bool = False
+) -> int | None:
     """`value` as an int; whole numbers of other types, such as NumPy's, are taken.
 
     Args:

@@ -8,7 +8,7 @@ import sys
 from tfdist import tf_config
 
 
-def rank():
+def rank() -> int:
     """The index of this worker, 0 for the chief.
 
     Returns:
@@ -19,7 +19,7 @@ def rank():
     return cluster.task if cluster.parameter_servers else cluster.index
 
 
-def world_size():
+def world_size() -> int:
     """How many workers train together; 1 where there is no cluster.
 
     Returns:
@@ -29,7 +29,7 @@ def world_size():
     return max(1, len(cluster.workers if cluster.parameter_servers else cluster.addresses))
 
 
-def is_chief():
+def is_chief() -> bool:
     """Whether this is the worker that writes files and shows progress.
 
     Returns:
@@ -41,7 +41,7 @@ def is_chief():
     return cluster.index == 0 and cluster.job in ("chief", "worker")
 
 
-def barrier(name="barrier", timeout=600.0):
+def barrier(name: str = "barrier", timeout: float = 600.0) -> None:
     """Waits until all workers have called `barrier` with this name.
 
     Example:

@@ -5,6 +5,7 @@ Imports no TensorFlow: `tfdist.rank()` works before it is loaded.
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _TRAINING_JOBS = ("chief", "worker")
@@ -27,29 +28,29 @@ class Cluster:
         has_chief: whether the first address is a `"chief"`, not a `"worker"`.
     """
 
-    addresses: tuple = ()
+    addresses: tuple[str, ...] = ()
     index: int = 0
     job: str = "worker"
-    parameter_servers: tuple = ()
+    parameter_servers: tuple[str, ...] = ()
     has_chief: bool = False
 
     @property
-    def workers(self):
+    def workers(self) -> tuple[str, ...]:
         """`host:port` of each task of the job "worker"."""
         return self.addresses[1:] if self.has_chief else self.addresses
 
     @property
-    def coordinator(self):
+    def coordinator(self) -> str | None:
         """`host:port` of the chief, or None where there is none."""
         return self.addresses[0] if self.has_chief else None
 
     @property
-    def task(self):
+    def task(self) -> int:
         """This process' index in its job."""
         return self.index - (self.job == "worker" and self.has_chief)
 
 
-def from_jobs(jobs, job, task):
+def from_jobs(jobs: Mapping[str, Sequence[str]], job: str | None, task: int | None) -> Cluster:
     """The `Cluster` of a cluster specification.
 
     Args:
@@ -64,7 +65,7 @@ def from_jobs(jobs, job, task):
     )
 
 
-def from_environment(environ=None):
+def from_environment(environ: Mapping[str, str] | None = None) -> Cluster:
     """Returns the `Cluster` of `TF_CONFIG`; an empty one where it is not set.
 
     Raises:

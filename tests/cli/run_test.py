@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import slowness
 from programs import RUN
 
 import tfdist
+from tfdist.cli import run
 
 
 def tfdist_run(*arguments, **options):
@@ -54,8 +56,25 @@ def test_help_has_an_example_and_loads_no_tensorflow(arguments):
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
+def test_help_fits_a_screen_and_help_all_has_every_option():
+    short, whole = (tfdist_run(option).stdout for option in ("--help", "--help-all"))
+    assert len(short.splitlines()) <= 24
+    assert max(map(len, short.splitlines())) <= 90
+    for option in re.findall(r"(?<!\S)--[a-z-]+", short):
+        assert option in whole
+    assert "--bind-gpus" in whole and "--rendezvous-timeout" in whole
+    assert tfdist_run("-h").stdout == short
+
+
+def test_windows_is_refused_with_what_to_use_instead(monkeypatch, capsys, script):
+    monkeypatch.setattr(run.os, "name", "nt")
+    with pytest.raises(SystemExit, match="2"):
+        run.main(["-n", "2", str(script)])
+    assert "use WSL 2" in capsys.readouterr().err
+
+
 def test_help_tells_the_exit_codes():
-    words = " ".join(tfdist_run("--help").stdout.split())
+    words = " ".join(tfdist_run("--help-all").stdout.split())
     for code in ("0 all", "128 + S if signal S", "2 wrong", "130 Ctrl-C", "143 SIGTERM"):
         assert code in words
 

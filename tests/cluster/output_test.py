@@ -1,8 +1,11 @@
 import io
 import os
+import time
 
 import pytest
+import slowness
 
+from tfdist.cluster import output
 from tfdist.cluster.output import TAIL_LINES, LineSplitter, OutputReader, Screen
 
 
@@ -84,3 +87,46 @@ def test_what_the_screen_cannot_show_is_escaped():
     screen = Screen(io.TextIOWrapper(raw, encoding="ascii"), io.StringIO())
     screen.write("stdout", "für\n")
     assert raw.getvalue() == rb"f\xfcr" + b"\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def until(holds, what):
+    deadline = time.monotonic() + slowness.seconds(20)
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def test_a_terminal_shows_the_seconds_of_a_start_until_something_is_written():
+    screen = Screen(io.StringIO(), terminal := Terminal())
+    with screen.waiting("2 workers are starting"):
+        until(lambda: "\r2 workers are starting, 1 s" in terminal.getvalue(), "a line")
+        screen.write("stdout", "[worker 0] hello\n")
+        shown = terminal.getvalue()
+        assert shown.endswith("\r")  # and the line was erased
+        assert shown.rstrip("\r").rpartition("\r")[2].strip() == ""
+        time.sleep(1.2)
+        assert terminal.getvalue() == shown
+
+
+def test_a_file_gets_one_line_of_a_start_that_takes_long(monkeypatch):
+    monkeypatch.setattr(output, "QUIET_S", 0.05)
+    screen = Screen(io.StringIO(), file := io.StringIO())
+    with screen.waiting("2 workers are starting"):
+        until(lambda: file.getvalue(), "a line")
+        time.sleep(0.2)
+    assert file.getvalue() == "2 workers are starting, 0 s\n"
+
+
+def test_a_start_that_prints_soon_leaves_nothing():
+    for stream in (Terminal(), io.StringIO()):
+        screen = Screen(io.StringIO(), stream)
+        with screen.waiting("2 workers are starting"):
+            screen.write("stdout", "hello\n")
+        with screen.waiting("nothing is printed at all"):
+            pass
+        assert stream.getvalue() == ""

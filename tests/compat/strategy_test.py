@@ -71,6 +71,7 @@ def test_strategies_of_one_process_do_not_mix_their_collectives_up():
         model.fit(np.ones((4, 3)), np.ones((4, units)), verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore:MultiWorkerMirroredStrategy found no TF_CONFIG")
 @pytest.mark.parametrize("first", ["tfdist's", "TensorFlow's"])
 def test_nor_with_those_of_tensorflow(first):
     def total(strategy, size):

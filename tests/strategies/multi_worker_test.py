@@ -393,3 +393,10 @@ def test_single_batches_and_custom_loops(session):
         assert worker["predict_on_batch"].shape[1:] == (3,)
         assert worker["custom loop metric"] == 3.0
         assert worker["optimizer steps"] == 14
+
+
+def test_without_tf_config_it_says_that_it_trains_alone(monkeypatch):
+    with pytest.warns(UserWarning, match="found no TF_CONFIG, .* Start the script by `tfdist run"):
+        assert tfdist.MultiWorkerMirroredStrategy().num_workers == 1
+    monkeypatch.setenv("TFDIST_LOCAL_RANK", "0")  # `tfdist run -n 1` has started it
+    tfdist.MultiWorkerMirroredStrategy()

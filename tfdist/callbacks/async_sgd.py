@@ -1,6 +1,10 @@
 """How far asynchronous workers may drift apart."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -51,17 +55,17 @@ class AsyncSGD(keras.callbacks.Callback):
         parameter server, NIPS 2013; Zhang et al., Staleness-aware async-SGD, 1511.05950.
     """
 
-    def __init__(self, max_staleness=None, staleness_scaling=False):
+    def __init__(self, max_staleness: int | None = None, staleness_scaling: bool = False) -> None:
         super().__init__()
         meaning = "the largest number of updates between a step's reading and its own"
         self.max_staleness = integer(
             "max_staleness", max_staleness, least=0, meaning=meaning, or_none=True
         )
         self.staleness_scaling = bool(staleness_scaling)
-        self.histogram = {}
+        self.histogram: dict[int, int] = {}
         compat.install()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that it was made with, as JSON values."""
         return {
             "max_staleness": self.max_staleness,
@@ -69,7 +73,7 @@ class AsyncSGD(keras.callbacks.Callback):
         }
 
     @contextlib.contextmanager
-    def around_fit(self, model, arguments):
+    def around_fit(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[None]:
         """Steers the coordinator around the whole of `fit`; called by `tfdist.strategies.checks`.
 
         Raises:

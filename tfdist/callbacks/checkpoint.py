@@ -12,9 +12,14 @@ clears metrics in front of it and a scheduler may set the learning rate in it.
 Limits: what is promised, and for which data, is in the docstring of `Checkpoint`.
 """
 
+from __future__ import annotations
+
 import contextlib
+import os
 import uuid
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -87,7 +92,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     stands_outermost = True  # a gradient-sync callback has averaged when the end is saved
 
-    def __init__(self, directory, every_steps=None, max_to_keep=2, on_write_error="warn"):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        every_steps: int | None = None,
+        max_to_keep: int = 2,
+        on_write_error: str = "warn",
+    ) -> None:
         super().__init__()
         if on_write_error not in ("warn", "stop"):
             raise ValueError(f'on_write_error={on_write_error!r}: expected "warn" or "stop".')
@@ -96,13 +107,13 @@ class Checkpoint(keras.callbacks.Callback):
         meaning = "so that there is another one if the newest is broken"
         self.max_to_keep = integer("max_to_keep", max_to_keep, least=2, meaning=meaning)
         self.on_write_error = on_write_error
-        self._arguments = None  # of the `fit` that goes on
+        self._arguments: Any = None  # of the `fit` that goes on
         compat.install()
 
     # -- around `fit` -----------------------------------------------------------
 
     @contextlib.contextmanager
-    def around_fit(self, model, arguments):
+    def around_fit(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[None]:
         """What happens before and after Keras' own `fit`; called by `tfdist.strategies.checks`.
 
         Args:
@@ -187,7 +198,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     # -- what Keras calls -------------------------------------------------------
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._arguments is None:  # Python has looked `model.fit` up before it came here
             raise RuntimeError(
                 "`Checkpoint` was created inside the call of `fit`, and nothing of tfdist before "
@@ -204,7 +215,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self._state is not None:
             self._restore()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._state is not None and self._step:
             self._restore_variables()
             python_state.set_callbacks_state(self._callbacks, self._state["callbacks"])
@@ -217,10 +228,10 @@ class Checkpoint(keras.callbacks.Callback):
         self._epoch = epoch
         self._random = python_state.random_state()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._first_batch = batch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         before = self._steps
         self._step = batch + 1
         if self._shape["batches an epoch"] is not None:
@@ -230,14 +241,14 @@ class Checkpoint(keras.callbacks.Callback):
         if self.every_steps and self._steps // self.every_steps > before // self.every_steps:
             self._save("step")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._step = epoch + 1, 0
         self._finished += 1
         self._stopped = bool(self.model.stop_training)
         self._random = python_state.random_state()
         self._save("epoch")
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         times, self._evaluations_to_walk = self._evaluations_to_walk, 0
         self._evaluations += 1
         if times:

@@ -1,5 +1,14 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
 from tfdist.sync import diloco
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfdist.gradient_compression.compressor import Compressor
 
 
 class DiLoCo(GradientSyncCallback):
@@ -33,5 +42,11 @@ class DiLoCo(GradientSyncCallback):
         `tfdist.sync.diloco`.
     """
 
-    def __init__(self, period, outer_optimizer=None, fragments=1, compressor=None):
+    def __init__(
+        self,
+        period: int,
+        outer_optimizer: keras.optimizers.Optimizer | None = None,
+        fragments: int = 1,
+        compressor: Compressor | None = None,
+    ) -> None:
         super().__init__(diloco.DiLoCo(period, outer_optimizer, fragments, compressor))

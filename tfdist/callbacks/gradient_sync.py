@@ -1,7 +1,11 @@
 """What the gradient-sync callbacks have in common."""
 
+from __future__ import annotations
+
 import contextlib
 import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -10,6 +14,9 @@ from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import training_state
 from tfdist.strategies import checks
 from tfdist.strategies.gradient_sync import GradientSync
+
+if TYPE_CHECKING:
+    from tfdist.sync.algorithm import Algorithm
 
 
 class GradientSyncCallback(keras.callbacks.Callback):
@@ -29,22 +36,22 @@ class GradientSyncCallback(keras.callbacks.Callback):
         algorithm: a `tfdist.sync.algorithm.Algorithm`.
     """
 
-    def __init__(self, algorithm):
+    def __init__(self, algorithm: Algorithm) -> None:
         super().__init__()
         self.algorithm = algorithm
-        self._sync = None
+        self._sync: GradientSync | None = None
         compat.install()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that it was made with, as JSON values."""
         return self.algorithm.get_config()
 
-    def describe(self):
+    def describe(self) -> str:
         """The call that makes one like it, as text; the same in each process."""
         return _call(type(self).__name__, self.get_config())
 
     @contextlib.contextmanager
-    def around_fit(self, model, arguments):
+    def around_fit(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[None]:
         """Installs the algorithm around the whole of `fit`; called by `tfdist.strategies.checks`.
 
         Raises:
@@ -103,19 +110,19 @@ class GradientSyncCallback(keras.callbacks.Callback):
             return None
         return strategy
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._sync is not None:
             self._sync.prepare()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._sync is not None:
             self._sync.begin_epoch()
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any] | None:
         """What a checkpoint holds of the epoch that goes on."""
         return self._sync.get_state() if self._sync is not None else None
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any] | None) -> None:
         if self._sync is not None and state is not None:
             self._sync.set_state(state)
 

@@ -30,7 +30,13 @@ class LocalSGD(GradientSyncCallback):
         al., 1910.00643. The equations are in `tfdist.sync.local_sgd`.
     """
 
-    def __init__(self, period, warmup_steps=0, slow_momentum=0.0, slow_learning_rate=1.0):
+    def __init__(
+        self,
+        period: int,
+        warmup_steps: int = 0,
+        slow_momentum: float = 0.0,
+        slow_learning_rate: float = 1.0,
+    ) -> None:
         super().__init__(
             local_sgd.LocalSGD(period, warmup_steps, slow_momentum, slow_learning_rate)
         )

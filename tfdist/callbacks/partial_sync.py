@@ -30,5 +30,5 @@ class PartialSync(GradientSyncCallback):
         training via partial reduce", SIGMOD 2021.
     """
 
-    def __init__(self, group_size, resync_every, seed=0):
+    def __init__(self, group_size: int, resync_every: int, seed: int = 0) -> None:
         super().__init__(partial_sync.PartialSync(group_size, resync_every, seed))

@@ -1,5 +1,12 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from tfdist.callbacks.gradient_sync import GradientSyncCallback
 from tfdist.sync import sync_sgd
+
+if TYPE_CHECKING:
+    from tfdist.gradient_compression.compressor import Compressor
 
 
 class SyncSGD(GradientSyncCallback):
@@ -26,5 +33,5 @@ class SyncSGD(GradientSyncCallback):
             not go with the optimizer or with a variable's dtype.
     """
 
-    def __init__(self, compressor=None, warmup_steps=0):
+    def __init__(self, compressor: Compressor | None = None, warmup_steps: int = 0) -> None:
         super().__init__(sync_sgd.SyncSGD(compressor, warmup_steps))

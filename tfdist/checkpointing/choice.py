@@ -22,9 +22,9 @@ class Choice(NamedTuple):
     """
 
     training: str
-    name: str = None
-    header: dict = None
-    arrays: dict = None
+    name: str | None = None
+    header: dict | None = None
+    arrays: dict | None = None
 
 
 def choose(files, facts, exchange, new_training, epochs):

@@ -7,13 +7,14 @@ returns the exit code.
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 
 import tfdist
 
 COMMANDS = {"run": "tfdist.cli.run"}
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that `argv` (by default, of this process) names.
 
     Returns:

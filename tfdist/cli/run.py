@@ -6,12 +6,36 @@ import math
 import os
 import sys
 
+from tfdist.cluster.environment import WINDOWS
 from tfdist.cluster.launcher import RunOptions, launch
 from tfdist.cluster.rendezvous import parse_address
 
 SUMMARY = "run a training script on several workers"
 
 _USAGE = "tfdist run [options] (SCRIPT | -m MODULE) [arguments of the script ...]"
+
+# What fits a screen; the rest is in `--help-all`.
+_SHORT = f"""\
+usage: {_USAGE}
+
+Runs a training script on several workers, which find each other through TF_CONFIG.
+
+  -n N                    workers on this machine (default: 2)
+  --ps K                  parameter servers, for asynchronous training
+  --max-restarts K        after a failure start all workers again, at most K times
+  --log-dir DIR           also write each worker's output to a file
+  --nnodes M --node-rank R --rendezvous HOST:PORT
+                          this is machine R of M, of which machine 0 listens there
+  --help-all              all options, the environment of workers, exit codes
+
+examples:
+  tfdist run -n 2 train.py --epochs 3
+  tfdist run -n 2 --ps 1 train.py
+  tfdist run --nnodes 2 --node-rank 0 --rendezvous 10.0.0.1:29400 train.py
+  tfdist run --nnodes 2 --node-rank 1 --rendezvous 10.0.0.1:29400 train.py
+
+Use several machines only on a network that you trust.
+"""
 
 _EPILOG = """\
 examples:
@@ -40,9 +64,11 @@ exit codes:
 """
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     parser, with_value = _parser()
+    if os.name == "nt" and not {"-h", "--help", "--help-all"} & set(arguments):
+        parser.error(WINDOWS)
     options, command = _split(arguments, with_value)
     given = parser.parse_args(options)
     argv = _worker_argv(parser, command)
@@ -72,6 +98,15 @@ def main(arguments):
     )
 
 
+class _ShortHelp(argparse.Action):
+    def __init__(self, **settings):
+        super().__init__(**settings, nargs=0)
+
+    def __call__(self, parser, *_):
+        print(_SHORT, end="")
+        parser.exit()
+
+
 def _parser():
     """Returns (the parser of our own options, those of them that take a value)."""
     parser = argparse.ArgumentParser(
@@ -82,8 +117,11 @@ def _parser():
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
     add = parser.add_argument
+    add("-h", "--help", action=_ShortHelp, help="show what is used most, and exit")
+    add("--help-all", action="help", help="show this help message, and exit")
     actions = [
         add(
             "-n",

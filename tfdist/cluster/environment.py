@@ -4,6 +4,9 @@ import itertools
 import json
 import os
 
+# Why nothing is started on Windows.
+WINDOWS = "Windows has no process groups, by which workers are ended together; use WSL 2"
+
 
 def usable_cores():
     """The numbers of the cores that this process may use, in order."""

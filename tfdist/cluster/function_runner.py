@@ -1,15 +1,20 @@
 """Runs a function on several workers of this machine, as from a notebook."""
 
+import contextlib
 import json
 import operator
+import os
 import pathlib
 import queue
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from tfdist.cluster import function_worker
 from tfdist.cluster.environment import (
+    WINDOWS,
     divide_cores,
     name_of,
     usable_cores,
@@ -20,6 +25,8 @@ from tfdist.cluster.gpus import gpu_environments
 from tfdist.cluster.inbox import take
 from tfdist.cluster.output import Screen
 from tfdist.cluster.ports import holds_while_listening, reserve_ports
+
+_Result = TypeVar("_Result")
 
 
 class WorkerError(RuntimeError):
@@ -33,11 +40,11 @@ class WorkerError(RuntimeError):
             its last output.
     """
 
-    def __init__(self, rank, what, traceback, name=None):
+    def __init__(self, rank: int, what: str, traceback: str, name: str | None = None) -> None:
         super().__init__(f"{name or f'worker {rank}'} {what}\n\n{traceback}".rstrip())
         self.rank, self.traceback = rank, traceback
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _restored_error, (str(self), self.rank, self.traceback)
 
 
@@ -47,7 +54,14 @@ def _restored_error(message, rank, traceback):
     return error
 
 
-def run(fn, workers=2, args=(), kwargs=None, timeout=None, parameter_servers=0):
+def run(
+    fn: Callable[..., _Result],
+    workers: int = 2,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    parameter_servers: int = 0,
+) -> list[_Result]:
     """Runs a function on several worker processes of this machine.
 
     Each worker calls `fn(*args, **kwargs)` in a fresh Python process whose
@@ -85,11 +99,14 @@ def run(fn, workers=2, args=(), kwargs=None, timeout=None, parameter_servers=0):
         one, what the coordinator returned.
 
     Raises:
+        OSError: On Windows.
         TypeError: If `fn` cannot be called, or cannot be sent.
         ValueError: If there are less than one worker, or no time.
         WorkerError: If a worker raised, died, or ended without returning.
         TimeoutError: If workers had not returned in time; it names them.
     """
+    if os.name == "nt":
+        raise OSError(WINDOWS)
     workers = _checked(fn, workers, timeout)
     parameter_servers = _whole("parameter_servers", parameter_servers, 0)
     call = _pickled_call(fn, args, kwargs)
@@ -142,9 +159,11 @@ def _run_gang(directory, workers, parameter_servers, deadline, timeout):
     processes = workers + (1 + parameter_servers if parameter_servers else 0)
     returning = 1 if parameter_servers else workers  # the others serve
     failures, pending = [], set(range(processes))
-    with reserve_ports(processes) as ports:
+    with contextlib.ExitStack() as stack:
+        ports = stack.enter_context(reserve_ports(processes))
         try:
             gang.start(_commands(directory, workers, parameter_servers, ports, screen))
+            stack.enter_context(screen.waiting(f"tfdist.run: {processes} workers are starting"))
             while min(pending, default=processes) < returning and not failures:
                 try:
                     one = take(exits, deadline)

@@ -161,7 +161,8 @@ class _Launcher:
             if attempt == 0:
                 self._meeting.open()
             try:
-                return self._follow(attempt, ports)
+                with self._screen.waiting(f"tfdist run: {options.processes} workers are starting"):
+                    return self._follow(attempt, ports)
             finally:
                 if self._gang is not None:
                     self._gang.end()

@@ -6,8 +6,10 @@ import os
 import re
 import sys
 import threading
+import time
 
 TAIL_LINES = 100
+QUIET_S = 10.0  # where no line can be rewritten: so long after a start it is said once
 _CHUNK = 65536
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -22,6 +24,8 @@ class Screen:
     def __init__(self, stdout=None, stderr=None):
         self._streams = {"stdout": stdout or sys.stdout, "stderr": stderr or sys.stderr}
         self._lock = threading.Lock()
+        self._wait = None  # the `Event` that ends the present wait
+        self._shown = 0  # how many characters of the line about it stand on the terminal
 
     def write(self, name, text):
         """Writes `text` to the stream called "stdout" or "stderr" and flushes it."""
@@ -29,6 +33,7 @@ class Screen:
         # ValueError: closed. OSError: nobody reads any more (`| head`). In
         # both cases the workers go on, and their output still has to be read.
         with self._lock, contextlib.suppress(OSError, ValueError):
+            self._end_wait()
             try:
                 stream.write(text)
             except UnicodeEncodeError:
@@ -39,6 +44,51 @@ class Screen:
     def say(self, text):
         """Writes a line of the launcher's own to stderr."""
         self.write("stderr", text + "\n")
+
+    @contextlib.contextmanager
+    def waiting(self, text):
+        """Until something is written, shows `text` and the seconds; ends with the context.
+
+        On a terminal the line is rewritten each second and then erased; elsewhere it is written
+        once, after `QUIET_S`.
+        """
+        wait = self._wait = threading.Event()
+        thread = threading.Thread(
+            target=self._show_wait, args=(text, wait), name="tfdist-wait-line", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            with self._lock, contextlib.suppress(OSError, ValueError):
+                if self._wait is wait:
+                    self._end_wait()
+            thread.join(1.0)
+
+    def _show_wait(self, text, wait):
+        stream, begin = self._streams["stderr"], time.monotonic()
+        rewritten = stream.isatty()
+        while not wait.wait(1.0 if rewritten else QUIET_S):
+            with self._lock, contextlib.suppress(OSError, ValueError):
+                if wait.is_set():
+                    return
+                line = f"{text}, {time.monotonic() - begin:.0f} s"
+                if not rewritten:
+                    stream.write(f"{line}\n")
+                    stream.flush()
+                    return
+                stream.write(f"\r{line}")
+                stream.flush()
+                self._shown = len(line)
+
+    def _end_wait(self):
+        if self._wait is not None:
+            self._wait.set()
+            self._wait = None
+        if self._shown:
+            self._streams["stderr"].write(f"\r{' ' * self._shown}\r")
+            self._streams["stderr"].flush()
+            self._shown = 0
 
 
 class LineSplitter:

@@ -36,8 +36,8 @@ def main():
     launcher, cores, *argv = sys.argv[1:]
     _die_with(int(launcher))
     if cores != "-":
-        # A container may have taken cores away since; then all are shared.
-        with contextlib.suppress(OSError):
+        # A container may have taken cores away since, and macOS binds none; then all are shared.
+        with contextlib.suppress(OSError, AttributeError):
             os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     os.execvp(argv[0], argv)
 

@@ -8,9 +8,11 @@ traced (`active_step.current`) or the strategy that is in force, and where there
 is none of tfdist's, they are exactly the originals.
 """
 
-from tfdist.compat.backend import require_tensorflow
+from tfdist.compat.backend import require_tensorflow, require_versions
 from tfdist.compat.install import install
 
 __all__ = ["install"]
 
-require_tensorflow()  # here, since what follows fails in obscure ways without
+# Here, since what follows fails in obscure ways without.
+require_tensorflow()
+require_versions()

@@ -26,7 +26,8 @@ class Patch(NamedTuple):
     does: str
 
 
-PATCHES = []  # those of `replace` once `install` has run, those of `note` once imported
+# Those of `replace` once `install` has run, those of `note` once imported.
+PATCHES: list[Patch] = []
 
 
 def note(module, owner, lasts, **names):

@@ -2,6 +2,8 @@
 
 import os
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ _ROWS = 64
 _ROW_BYTES = 2**20
 
 
-def fingerprints(arguments):
+def fingerprints(arguments: Mapping[str, Any]) -> list[str]:
     """A line for each array, equal where shapes, dtypes and a sample of the rows are.
 
     A `tf.data.Dataset` has lines of what it was made with: arrays, names of files (but not

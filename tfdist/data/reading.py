@@ -7,12 +7,14 @@ have as many calls at a time as there are cores, and a pipeline is not given a `
 own; here it is. What that costs and gains, pipeline by pipeline, `benchmarks/autotuning.py` says.
 """
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 _BATCHES_AHEAD = 2  # one that is read and one that is made, as the autotuner's own begins
 
 
-def without_autotuner(dataset, prefetch=_BATCHES_AHEAD):
+def without_autotuner(dataset: tf.data.Dataset, prefetch: int = _BATCHES_AHEAD) -> tf.data.Dataset:
     """`dataset` as it is read under a strategy.
 
     Args:

@@ -1,5 +1,7 @@
 """How a global batch is dealt out to replicas."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -21,11 +23,11 @@ class GlobalBatch(NamedTuple):
     """
 
     data: Any
-    examples: Any
-    global_examples: Any
+    examples: tf.Tensor
+    global_examples: tf.Tensor
 
 
-def split_sizes(examples, num_replicas):
+def split_sizes(examples: int | tf.Tensor, num_replicas: int) -> tf.Tensor:
     """How many of a global batch's examples each replica gets.
 
     Sizes differ by at most one, the larger ones first; with fewer examples than
@@ -50,7 +52,7 @@ def split_sizes(examples, num_replicas):
     return examples // num_replicas + tf.cast(replicas < examples % num_replicas, tf.int64)
 
 
-def is_dealt_out(dataset):
+def is_dealt_out(dataset: tf.data.Dataset) -> bool:
     """Whether replicas get their rows of each global batch of `dataset`, the same on all workers.
 
     Not where the user has set the auto-shard policy to FILE, HINT or OFF: then
@@ -63,8 +65,12 @@ def is_dealt_out(dataset):
 
 
 def split_global_batches(
-    dataset, num_replicas, first_replica, num_local_replicas, as_global_batches=False
-):
+    dataset: tf.data.Dataset,
+    num_replicas: int,
+    first_replica: int,
+    num_local_replicas: int,
+    as_global_batches: bool = False,
+) -> tf.data.Dataset:
     """Turns a dataset of global batches into one of the local replicas' batches.
 
     Replica r's examples stand before replica r+1's in the global batch, so

@@ -6,13 +6,14 @@ import numpy as np
 from tfdist.evaluation.data import to_numpy
 
 
-def in_batches(function, x, batch_size):
+def in_batches(function, x, batch_size, done=None):
     """Calls `function` with a batch after the other.
 
     Args:
         function: from a batch of inputs to an array of scores.
         x: an array, or a dict or list of arrays.
         batch_size: int, the examples of a batch; the last may have fewer.
+        done: called with the number of examples of each batch that is done; or None.
 
     Returns:
         The scores of all examples.
@@ -24,6 +25,8 @@ def in_batches(function, x, batch_size):
             x,
         )
         parts.append(function(batch))
+        if done is not None:
+            done(len(keras.tree.flatten(batch)[0]))
     return np.concatenate(parts)
 
 

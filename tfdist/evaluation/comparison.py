@@ -1,6 +1,7 @@
 """Two models on the same examples: is the difference more than chance?"""
 
 import dataclasses
+import os
 import typing
 
 import numpy as np
@@ -29,7 +30,7 @@ class Difference(typing.NamedTuple):
     high: float
     p_value: float
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, float]:
         """A dict of the six by name."""
         names = ("first", "second", "difference", "low", "high", "p_value")
         return dict(zip(names, self))
@@ -44,7 +45,7 @@ class McNemar(typing.NamedTuple):
     neither: int
     p_value: float
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, float]:
         """A dict of the five by name."""
         return dict(zip(("only_first", "only_second", "both", "neither", "p_value"), self))
 
@@ -68,21 +69,21 @@ class Comparison:
 
     first: EvaluationReport
     second: EvaluationReport
-    metrics: dict
+    metrics: dict[str, Difference]
     mcnemar: McNemar
     confidence: float
     bootstrap: int
     seed: int
-    notes: list = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
-    def title(self):
+    def title(self) -> str:
         """One line: the models, the task, how many examples."""
         first = self.first
         return f"{first.name} against {self.second.name}: {first.task}, {first.n:,} examples"
 
     @property
-    def mcnemar_sentence(self):
+    def mcnemar_sentence(self) -> str:
         """What McNemar's test says, in words."""
         found = self.mcnemar
         p = tables.p_value(found.p_value)
@@ -92,14 +93,14 @@ class Comparison:
             f"{found.only_second:,}; McNemar's exact test: p {sign}"
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Comparison of {self.title}>"
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [self.title, "", *tables.aligned(*self.metrics_table()), "", self.mcnemar_sentence]
         return "\n".join([*lines, *[f"\nNote: {note}" for note in self.notes]])
 
-    def metrics_table(self):
+    def metrics_table(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the table, of str."""
         header = ["metric", "first", "second", "difference"]
         if self.bootstrap:
@@ -112,7 +113,7 @@ class Comparison:
             rows.append(row)
         return header, rows
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, typing.Any]:
         """Everything but the examples, of plain Python types; NaN is None."""
         return tables.plain(
             {
@@ -129,7 +130,7 @@ class Comparison:
             }
         )
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict()` as JSON.
 
         Args:
@@ -140,7 +141,7 @@ class Comparison:
         """
         return tables.to_json(self.to_dict(), path)
 
-    def to_html(self, path):
+    def to_html(self, path: str | os.PathLike[str]) -> None:
         """Writes one HTML page that needs nothing beside it.
 
         Args:
@@ -157,7 +158,14 @@ class Comparison:
         return comparison_fragment(self)
 
 
-def compare(first, second, *, confidence=0.95, bootstrap=1000, seed=0):
+def compare(
+    first: EvaluationReport,
+    second: EvaluationReport,
+    *,
+    confidence: float = 0.95,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Comparison:
     """Compares two reports on the same examples, such as of a model and its compressed form.
 
     McNemar's exact test looks at the examples that only one of the models gets right (in a
@@ -207,7 +215,7 @@ def compare(first, second, *, confidence=0.95, bootstrap=1000, seed=0):
     check_resampling(confidence, bootstrap)
     areas = affords_areas(first.predictions, 2 * bootstrap)
     notes = [] if areas else [WITHOUT_AREAS]
-    drawn = [{}, {}]
+    drawn: list[dict[str, np.ndarray]] = [{}, {}]
     if bootstrap:
         both = [Metrics(one.predictions, _cutoff(one), areas=areas) for one in (first, second)]
         drawn = draw(both, first.weights, bootstrap, seed)
@@ -224,7 +232,7 @@ def compare(first, second, *, confidence=0.95, bootstrap=1000, seed=0):
     )
 
 
-def mcnemar(first, second):
+def mcnemar(first: EvaluationReport, second: EvaluationReport) -> McNemar:
     """McNemar's exact test: of the examples on which the models differ, a fair coin?
 
     Args:

@@ -1,36 +1,51 @@
 """`tfdist.evaluate`: how good a model is, exactly."""
 
+from __future__ import annotations
+
 import math
+import os
 import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfdist import cluster_info
 from tfdist.arguments import integer
 from tfdist.evaluation import slicing
 from tfdist.evaluation.bootstrap import check_resampling
 from tfdist.evaluation.data import chunks
 from tfdist.evaluation.inputs import TASKS, make_predictions
 from tfdist.evaluation.predictors import predictor_of
+from tfdist.evaluation.progress import AFTER_S, Progress
 from tfdist.evaluation.summary import summarise
 from tfdist.evaluation.threshold import Threshold
 from tfdist.evaluation.workers import Workers
 
+if TYPE_CHECKING:
+    import keras
+    import numpy.typing as npt
+    import tensorflow as tf
+
+    from tfdist.evaluation.report import EvaluationReport
+
 
 def evaluate(
-    model,
-    data,
+    model: keras.Model | str | os.PathLike[str] | Callable[[Any], Any] | Any,
+    data: tuple[Any, ...] | tf.data.Dataset | keras.utils.PyDataset | Iterable[Any],
     *,
-    sample_weight=None,
-    task=None,
-    from_logits=None,
-    class_names=None,
-    threshold=0.5,
-    slices=None,
-    confidence=0.95,
-    bootstrap=1000,
-    seed=0,
-    batch_size=32,
-):
+    sample_weight: npt.ArrayLike | None = None,
+    task: str | None = None,
+    from_logits: bool | None = None,
+    class_names: Sequence[str] | None = None,
+    threshold: float | Threshold = 0.5,
+    slices: Mapping[str, npt.ArrayLike] | None = None,
+    confidence: float = 0.95,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    batch_size: int = 32,
+    verbose: int | str = "auto",
+) -> EvaluationReport:
     """Evaluates a classifier, with intervals, curves and slices.
 
     All metrics are those of the whole data set, from its gathered predictions, and equal to
@@ -82,6 +97,8 @@ def evaluate(
         bootstrap: int, the number of resamples; 0 for no intervals.
         seed: int, for the resamples.
         batch_size: int, the examples of a batch of predictions.
+        verbose: 1 for a progress bar on the chief, 0 for none; "auto" for one where it takes
+            more than some seconds.
 
     Returns:
         An `EvaluationReport`.
@@ -102,9 +119,11 @@ def evaluate(
         calibration of modern neural networks, 2017, 1706.04599 (the calibration error).
     """
     _check(task, threshold, confidence, bootstrap, batch_size)
+    if verbose not in (0, 1, "auto"):
+        raise ValueError(f"verbose={verbose!r}: expected 0, 1 or 'auto'.")
     predictor = predictor_of(model)
     labels, scores, weights, columns = _gather(
-        predictor, data, sample_weight, slicing.named_columns(slices), batch_size
+        predictor, data, sample_weight, slicing.named_columns(slices), batch_size, verbose
     )
     predictions, kept = make_predictions(
         labels,
@@ -139,13 +158,16 @@ def _check(task, threshold, confidence, resamples, batch_size):
     integer("batch_size", batch_size, least=1)
 
 
-def _gather(predictor, data, sample_weight, named, batch_size):
+def _gather(predictor, data, sample_weight, named, batch_size, verbose):
     """Labels, scores, weights (or None) and the named columns of all examples."""
     workers = Workers(predictor)
+    total = len(data[1]) if isinstance(data, tuple) and len(data) > 1 else None
+    after = AFTER_S if verbose == "auto" else 0.0
+    progress = Progress(total, bool(verbose) and cluster_info.is_chief(), after)
     labels, scores, weights, columns = [], [], [], {name: [] for name in named}
     for chunk in chunks(data, sample_weight, batch_size):
         workers.agree_on(chunk)
-        found = predictor.predict(chunk.x, batch_size)
+        found = predictor.predict(chunk.x, batch_size, progress.add)
         if np.ndim(found) == 0 or len(found) != len(chunk):
             raise ValueError(
                 f"The model gave scores of shape {np.shape(found)} for {len(chunk)} examples; "

@@ -46,8 +46,8 @@ class LiteRTPredictor:
         self._shapes = None
         self.is_quantized = any(_scale(detail) for detail in [*self._outputs])
 
-    def predict(self, x, batch_size):
-        return in_batches(self._batch, x, self._fixed_batch or batch_size)
+    def predict(self, x, batch_size, done=None):
+        return in_batches(self._batch, x, self._fixed_batch or batch_size, done)
 
     def _batch(self, batch):
         named = named_inputs(batch, self._inputs, f"The file {self.name!r}")

@@ -21,7 +21,8 @@ def predictor_of(model):
 
     Returns:
         An object with `name`, `loss` (the compiled one, or None), `is_quantized` and
-        `predict(x, batch_size)`, which returns an array of scores.
+        `predict(x, batch_size, done=None)`, which returns an array of scores, and calls
+        `done` with the number of examples of each batch.
 
     Raises:
         ValueError: the path is none of these, or the model has several outputs.
@@ -72,9 +73,10 @@ class KerasPredictor:
         self.name = name or model.name
         self.loss = getattr(model, "loss", None)
 
-    def predict(self, x, batch_size):
+    def predict(self, x, batch_size, done=None):
         x = keras.tree.map_structure(_strings_as_tensors, self._its_own(x))
-        outputs = self.model.predict(x, batch_size=batch_size, verbose=0)
+        callbacks = [] if done is None else [_AfterBatches(done, batch_size)]
+        outputs = self.model.predict(x, batch_size=batch_size, verbose=0, callbacks=callbacks)
         return only_output(outputs, f"The model {self.name!r}")
 
     def _its_own(self, x):
@@ -101,11 +103,24 @@ class CallablePredictor:
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
 
-    def predict(self, x, batch_size):
+    def predict(self, x, batch_size, done=None):
         def call(batch):
             return only_output(self.function(batch), f"The callable {self.name!r}")
 
-        return in_batches(call, x, batch_size)
+        return in_batches(call, x, batch_size, done)
+
+
+class _AfterBatches(keras.callbacks.Callback):
+    """Calls `done` with how many examples were predicted since the last time."""
+
+    def __init__(self, done, batch_size):
+        super().__init__()
+        self._done, self._batch_size, self._batches = done, batch_size, 0
+
+    def on_predict_batch_end(self, batch, logs=None):
+        # `batch` is the last one of several where they are run in one call.
+        self._done((batch + 1 - self._batches) * self._batch_size)
+        self._batches = batch + 1
 
 
 def _strings_as_tensors(array):

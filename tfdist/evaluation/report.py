@@ -1,7 +1,11 @@
 """What an evaluation found."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+import os
+import pathlib
 import typing
 
 import numpy as np
@@ -20,7 +24,7 @@ class Estimate(typing.NamedTuple):
     low: float = float("nan")
     high: float = float("nan")
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, float]:
         """A dict of "value", "low" and "high"."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
@@ -60,47 +64,47 @@ class EvaluationReport:
     name: str
     predictions: Predictions
     threshold: float | None
-    metrics: dict
-    per_class: dict
+    metrics: dict[str, Estimate]
+    per_class: dict[str, dict[str, float]]
     confusion_matrix: np.ndarray
-    slices: dict
+    slices: dict[str, dict[str, dict[str, typing.Any]]]
     confidence: float = 0.95
     bootstrap: int = 0
     seed: int = 0
-    notes: list = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
-    def task(self):
+    def task(self) -> str:
         """ "binary", "multiclass" or "multilabel"."""
         return self.predictions.task
 
     @property
-    def n(self):
+    def n(self) -> int:
         """The number of examples with a weight above 0."""
         return len(self.predictions)
 
     @property
-    def class_names(self):
+    def class_names(self) -> tuple[str, ...]:
         """A str for each class or label."""
         return self.predictions.class_names
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """int64 (n,); multilabel (n, labels)."""
         return self.predictions.labels
 
     @property
-    def scores(self):
+    def scores(self) -> np.ndarray:
         """float64 probabilities, (n,) for binary and (n, classes) otherwise."""
         return self.predictions.scores
 
     @property
-    def weights(self):
+    def weights(self) -> np.ndarray:
         """float64 (n,)."""
         return self.predictions.weights
 
     @functools.cached_property
-    def curves(self):
+    def curves(self) -> dict[str, dict[str, dict[str, np.ndarray]]]:
         """ROC, precision-recall and calibration curves.
 
         A dict of "roc", "pr" and "calibration" to a dict of class names to a dict of arrays;
@@ -111,15 +115,15 @@ class EvaluationReport:
     # -- as text ------------------------------------------------------------------
 
     @property
-    def title(self):
+    def title(self) -> str:
         """One line: the model, the task, how many examples."""
         text = f"{self.name}: {self.task}, {self.n:,} examples"
         return text if self.threshold is None else f"{text}, threshold {self.threshold:.6g}"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<EvaluationReport of {self.title}>"
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [self.title, "", *tables.aligned(*self.metrics_table())]
         if len(self.per_class) > 1:
             lines += ["", *tables.aligned(*self.class_table())]
@@ -129,7 +133,7 @@ class EvaluationReport:
             lines += ["", *tables.aligned(*self.slice_table(column))]
         return "\n".join([*lines, *[f"\nNote: {note}" for note in self.notes]])
 
-    def metrics_table(self):
+    def metrics_table(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the table of metrics, of str."""
         header = ["metric", "value"] + [f"{100 * self.confidence:.4g}% interval"] * bool(
             self.bootstrap
@@ -140,7 +144,7 @@ class EvaluationReport:
             rows.append(row + [tables.span(low, high)] * bool(self.bootstrap))
         return header, rows
 
-    def class_table(self):
+    def class_table(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the table of classes, of str."""
         columns = [name for name in next(iter(self.per_class.values())) if name != "support"]
         rows = [
@@ -149,7 +153,7 @@ class EvaluationReport:
         ]
         return ["class", *columns, "support"], rows
 
-    def confusion_table(self):
+    def confusion_table(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the confusion matrix, of str."""
         rows = [
             [name, *map(tables.amount, row)]
@@ -157,7 +161,7 @@ class EvaluationReport:
         ]
         return ["true \\ predicted", *self.class_names], rows
 
-    def slice_table(self, column):
+    def slice_table(self, column: str) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of one column's slices, of str."""
         shown = [name for name in _HEADLINES[self.task] if name in self.metrics]
         rows = []
@@ -171,13 +175,13 @@ class EvaluationReport:
         return [column, "n", *shown], rows
 
     @property
-    def headlines(self):
+    def headlines(self) -> list[str]:
         """The names of the few metrics that a reader looks at first."""
         return [name for name in _HEADLINES[self.task] if name in self.metrics]
 
     # -- as files -----------------------------------------------------------------
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, typing.Any]:
         """Everything but the examples, of plain Python types; NaN is None.
 
         Curves have at most 200 points, and are those of the first 20 classes.
@@ -212,7 +216,7 @@ class EvaluationReport:
             }
         )
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict()` as JSON.
 
         Args:
@@ -223,7 +227,7 @@ class EvaluationReport:
         """
         return tables.to_json(self.to_dict(), path)
 
-    def to_html(self, path):
+    def to_html(self, path: str | os.PathLike[str]) -> None:
         """Writes one HTML page that needs nothing beside it.
 
         Args:
@@ -237,7 +241,7 @@ class EvaluationReport:
         with open(path, "w", encoding="utf-8") as file:
             file.write(report_page(self))
 
-    def save_plots(self, directory):
+    def save_plots(self, directory: str | os.PathLike[str]) -> list[pathlib.Path]:
         """Writes the plots as PNG files: roc, pr, calibration and confusion_matrix.
 
         Args:

@@ -32,7 +32,7 @@ class SavedModelPredictor:
         self._function = model.signatures[SIGNATURE]
         self._specs = self._function.structured_input_signature[1]
 
-    def predict(self, x, batch_size):
+    def predict(self, x, batch_size, done=None):
         def call(batch):
             named = named_inputs(batch, self._specs, f"The SavedModel {self.name!r}")
             tensors = {
@@ -43,4 +43,4 @@ class SavedModelPredictor:
             }
             return only_output(self._function(**tensors), f"The SavedModel {self.name!r}")
 
-        return in_batches(call, x, batch_size)
+        return in_batches(call, x, batch_size, done)

@@ -1,11 +1,21 @@
 """Calibration by one number: the temperature that logits are divided by."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 from scipy import optimize, special
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import tensorflow as tf
 
-def fit_temperature(logits, labels, sample_weight=None):
+
+def fit_temperature(
+    logits: npt.ArrayLike, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+) -> float:
     """Finds the temperature by which a model's probabilities fit best.
 
     It minimizes the mean negative log-likelihood of softmax(logits / temperature), or of the
@@ -134,7 +144,7 @@ class TemperatureScaling(keras.layers.Layer):
         Guo et al., On calibration of modern neural networks, ICML 2017, 1706.04599.
     """
 
-    def __init__(self, temperature=1.0, **kwargs):
+    def __init__(self, temperature: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         is_number = isinstance(temperature, (int, float, np.number))
         if not is_number or isinstance(temperature, bool) or not 0 < temperature < np.inf:
@@ -145,12 +155,12 @@ class TemperatureScaling(keras.layers.Layer):
         self.temperature = float(temperature)
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs / self.temperature
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Its arguments, as JSON values."""
         return {**super().get_config(), "temperature": self.temperature}

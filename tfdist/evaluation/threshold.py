@@ -1,10 +1,18 @@
 """The score from which on a binary classifier should say yes."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfdist.evaluation import tables
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from tfdist.evaluation.report import EvaluationReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +44,10 @@ class Threshold:
     positives: float
     chosen_on: str = dataclasses.field(repr=False)
 
-    def __float__(self):
+    def __float__(self) -> float:
         return self.value
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"threshold {self.value:.6g}: {self.objective} {tables.number(self.score)}, precision "
             f"{tables.number(self.precision)}, recall {tables.number(self.recall)} on the data "
@@ -48,8 +56,13 @@ class Threshold:
 
 
 def best_threshold(
-    report, maximize=None, *, costs=None, recall_at_precision=None, precision_at_recall=None
-):
+    report: EvaluationReport,
+    maximize: str | None = None,
+    *,
+    costs: npt.ArrayLike | None = None,
+    recall_at_precision: float | None = None,
+    precision_at_recall: float | None = None,
+) -> Threshold:
     """Finds the best decision threshold on validation data.
 
     Exact: it looks at every set of positives that some threshold makes. The value lies in

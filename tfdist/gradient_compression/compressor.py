@@ -1,12 +1,38 @@
 """What every compressor of gradients does, whatever crosses the wire."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, Self, TypeVar
 
 import keras
 import tensorflow as tf
 
 from tfdist.arguments import integer
 from tfdist.gradient_compression import inputs, packing, traffic
+
+State = dict[str, list[tf.Tensor]]
+_Class = TypeVar("_Class", bound=type)
+
+
+class Collectives(Protocol):
+    """What a compressor asks of the communicator that is handed in.
+
+    See `tfdist.sync.protocol.Communicator`, which can do more.
+    """
+
+    num_replicas: int
+    replica_id: tf.Tensor
+
+    def all_reduce(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Sums each value over all replicas."""
+
+    def all_gather(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Stacks each value over all replicas."""
+
+    def all_to_all(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Gives each replica rows of its own."""
 
 
 class Compressor:
@@ -42,12 +68,12 @@ class Compressor:
         min_elements: int, tensors with fewer elements are not compressed.
     """
 
-    def __init__(self, min_elements=1024):
+    def __init__(self, min_elements: int = 1024) -> None:
         self.min_elements = integer("min_elements", min_elements, least=1)
 
     # -- what the caller uses ---------------------------------------------------
 
-    def init(self, variables):
+    def init(self, variables: Sequence[Any]) -> State:
         """The state before the first step.
 
         Args:
@@ -69,7 +95,9 @@ class Compressor:
             for name, wanted in self._state_specs(specs).items()
         }
 
-    def reduce(self, state, gradients, communicator):
+    def reduce(
+        self, state: State, gradients: Sequence[tf.Tensor], communicator: Collectives
+    ) -> tuple[list[tf.Tensor], State]:
         """Averages gradients over all replicas.
 
         Functional, so that it runs eagerly and in graphs. All replicas must call it
@@ -106,7 +134,9 @@ class Compressor:
             new_state = _select(finite, new_state, state)
         return _with_nan_unless(finite, means), new_state
 
-    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+    def bytes_per_step(
+        self, shapes: Iterable[Sequence[int]], num_replicas: int, dtype_bytes: int = 4
+    ) -> int:
         """Bytes that one replica sends in one `reduce`.
 
         Args:
@@ -125,7 +155,7 @@ class Compressor:
             total += self._compressed_bytes(compressed, num_replicas, dtype_bytes)
         return round(total)
 
-    def check(self, optimizer, variables):
+    def check(self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> None:
         """Raises where this compressor cannot serve a training.
 
         Args:
@@ -140,20 +170,20 @@ class Compressor:
             inputs.gradient_dtype(variable)
             inputs.shape_of(variable)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"min_elements": self.min_elements}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
     # -- what a subclass defines --------------------------------------------------
 
-    def _compresses(self, shape):
+    def _compresses(self, shape: Sequence[int]) -> bool:
         """Whether a gradient of `shape` is compressed."""
         return len(shape) >= 2 and math.prod(shape) >= self.min_elements
 
-    def _state_specs(self, gradients):
+    def _state_specs(self, gradients: Sequence[Any]) -> dict[str, list[tf.TensorSpec]]:
         """What the state looks like.
 
         Args:
@@ -164,7 +194,13 @@ class Compressor:
         """
         return {}
 
-    def _exchange(self, state, compressed, rest, communicator):
+    def _exchange(
+        self,
+        state: State,
+        compressed: list[tf.Tensor],
+        rest: list[tf.Tensor],
+        communicator: Collectives,
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], State, tf.Tensor]:
         """Averages gradients of one dtype.
 
         Args:
@@ -179,11 +215,15 @@ class Compressor:
         """
         raise NotImplementedError
 
-    def _compressed_bytes(self, shapes, num_replicas, dtype_bytes):
+    def _compressed_bytes(
+        self, shapes: Sequence[Sequence[int]], num_replicas: int, dtype_bytes: int
+    ) -> float:
         """Bytes that one replica sends for gradients of `shapes`, which are compressed."""
         raise NotImplementedError
 
-    def _after_mean_of_rest(self, state, means):
+    def _after_mean_of_rest(
+        self, state: State, means: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], State]:
         """May change the means of what is not compressed; returns `(means, state)`."""
         return means, state
 
@@ -225,7 +265,7 @@ class Compressor:
             )
 
 
-def register(compressor):
+def register(compressor: _Class) -> _Class:
     """Makes a compressor known to Keras' serialization."""
     return keras.saving.register_keras_serializable(package="tfdist")(compressor)
 

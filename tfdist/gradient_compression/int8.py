@@ -1,6 +1,7 @@
 """Gradients as 8-bit integers on the wire, rounded at random."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -42,11 +43,11 @@ class Int8(Compressor):
         QSGD (arXiv 1610.02132), with the largest element for the norm.
     """
 
-    def __init__(self, seed=0, min_elements=1024):
+    def __init__(self, seed: int = 0, min_elements: int = 1024) -> None:
         super().__init__(min_elements)
         self.seed = integer("seed", seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed, **super().get_config()}
 
     def _state_specs(self, gradients):

@@ -1,12 +1,14 @@
 """Gradients as products of two thin matrices on the wire, with error feedback."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from tfdist.arguments import integer
 from tfdist.gradient_compression import traffic
-from tfdist.gradient_compression.compressor import Compressor, register
+from tfdist.gradient_compression.compressor import Compressor, State, register
 from tfdist.gradient_compression.orthogonalization import Segments
 
 
@@ -45,16 +47,18 @@ class PowerSGD(Compressor):
         PowerSGD (arXiv 1905.13727), algorithms 1 and 2.
     """
 
-    def __init__(self, rank=2, warm_start=True, seed=0, min_elements=1024):
+    def __init__(
+        self, rank: int = 2, warm_start: bool = True, seed: int = 0, min_elements: int = 1024
+    ) -> None:
         super().__init__(min_elements)
         self.rank, self.warm_start = integer("rank", rank, least=1), bool(warm_start)
         self.seed = integer("seed", seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"rank": self.rank, "warm_start": self.warm_start, "seed": self.seed}
         return {**own, **super().get_config()}
 
-    def init(self, variables):
+    def init(self, variables: Sequence[Any]) -> State:
         state = super().init(variables)
         if "q" in state:
             rows, dtypes = [q.shape[0] for q in state["q"]], [q.dtype for q in state["q"]]

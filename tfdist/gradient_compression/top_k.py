@@ -1,6 +1,10 @@
 """The largest elements of gradients on the wire, with error feedback."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,7 +52,9 @@ class TopK(Compressor):
         (arXiv 1712.01887).
     """
 
-    def __init__(self, ratio, momentum=None, min_elements=1024):
+    def __init__(
+        self, ratio: float, momentum: float | None = None, min_elements: int = 1024
+    ) -> None:
         super().__init__(min_elements)
         if not 0 < ratio <= 1:
             raise ValueError(f"ratio={ratio!r}: expected a number above 0 and at most 1.")
@@ -57,10 +63,10 @@ class TopK(Compressor):
         self.ratio = float(ratio)
         self.momentum = None if momentum is None else float(momentum)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"ratio": self.ratio, "momentum": self.momentum, **super().get_config()}
 
-    def check(self, optimizer, variables):
+    def check(self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> None:
         super().check(optimizer, variables)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         plain = isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum

@@ -1,8 +1,16 @@
 """What `Precision`, `Recall` and `F1Score` share: a number a class, and their average."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from tfdist.arguments import integer
 from tfdist.metrics import counts as counting
 from tfdist.metrics.counts import CountedMetric
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
 
 AVERAGES = ("binary", "macro", "micro", "weighted")
 
@@ -15,15 +23,15 @@ class AveragedMetric(CountedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        average=None,
-        class_id=None,
-        threshold=0.5,
-        from_logits=False,
-        multi_label=False,
-        name=None,
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        average: str | None = None,
+        class_id: int | None = None,
+        threshold: float = 0.5,
+        from_logits: bool = False,
+        multi_label: bool = False,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
         if average not in (None, *AVERAGES):
             raise ValueError(f"average is {average!r}; expected one of {', '.join(AVERAGES)}.")
         class_id = integer("class_id", class_id, least=0, or_none=True)
@@ -36,17 +44,17 @@ class AveragedMetric(CountedMetric):
         self.class_id = class_id
         super().__init__(num_classes, threshold, from_logits, multi_label, name, dtype)
 
-    def of(self, counts):
+    def of(self, counts: tf.Tensor) -> tf.Tensor:
         """The number of each class; counts `(3, ...)` to `(...)`."""
         raise NotImplementedError
 
-    def value_of(self, counts):
+    def value_of(self, counts: tf.Tensor) -> tf.Tensor:
         one = self._one_class(counts.shape[1])
         if one is not None:
             return self.of(counts)[one]
         return counting.mean(self.of, counts, self.average or "macro", of_all=self.multi_label)
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         shapes = super().state_shapes(columns)
         _, classes = shapes["counts"]
         if self.average == "binary" and (classes != 2 or self.multi_label):
@@ -61,7 +69,7 @@ class AveragedMetric(CountedMetric):
             )
         return shapes
 
-    def per_class(self):
+    def per_class(self) -> np.ndarray:
         """The number of each class, a float64 array `(classes,)`; of one column, of both.
 
         All workers must call it together, as they must read any metric.
@@ -71,7 +79,7 @@ class AveragedMetric(CountedMetric):
         """
         return self.of(self.some_sums()["counts"]).numpy()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "average": self.average,

@@ -1,10 +1,17 @@
 """Balanced accuracy."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import tensorflow as tf
 
 from tfdist.metrics import counts as counting
 from tfdist.metrics.counts import CountedMetric
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -40,19 +47,19 @@ class BalancedAccuracy(CountedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        threshold=0.5,
-        from_logits=False,
-        name="balanced_accuracy",
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        threshold: float = 0.5,
+        from_logits: bool = False,
+        name: str = "balanced_accuracy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(num_classes, threshold, from_logits, name=name, dtype=dtype)
 
-    def value_of(self, counts):
+    def value_of(self, counts: tf.Tensor) -> tf.Tensor:
         seen = tf.cast(counts[counting.ACTUAL] > 0.0, tf.float64)
         total = tf.reduce_sum(seen * counting.recall(counts))
         return tf.math.divide_no_nan(total, tf.reduce_sum(seen))
 
-    def why_undefined(self, counts, weight):
+    def why_undefined(self, counts: np.ndarray, weight: np.ndarray) -> str | None:
         only = counting.only_class(counts)
         return None if only is None else f"all labels are {only}, so it is the recall of {only}."

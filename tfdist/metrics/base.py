@@ -4,13 +4,19 @@ A sum is the same whatever worker an example was on, so the global value of a me
 that of the sums' sum. float64 counts whole numbers exactly up to 2**53.
 """
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from tfdist.arguments import integer
 from tfdist.metrics import inputs
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _WHY = {
     inputs.BAD_LABELS: (
@@ -42,11 +48,16 @@ class SummedMetric(keras.metrics.Metric):
         multi_label: bool; whether each class is a question of its own.
     """
 
-    default_name = None
+    default_name: str | None = None
 
     def __init__(
-        self, num_classes=None, from_logits=False, multi_label=False, name=None, dtype=None
-    ):
+        self,
+        num_classes: int | None = None,
+        from_logits: bool = False,
+        multi_label: bool = False,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name or self.default_name, dtype=dtype)
         meaning = "the last dimension of the scores (1: the scores of the second of two classes)"
         self.num_classes = integer(
@@ -59,19 +70,19 @@ class SummedMetric(keras.metrics.Metric):
         if num_classes is not None:
             self._make_sums(num_classes)
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         """Dict of the shape of each sum, for scores of so many columns."""
         raise NotImplementedError
 
-    def count(self, rows):
+    def count(self, rows: inputs.Rows) -> dict[str, tf.Tensor]:
         """Dict of what `rows` add to the sums."""
         raise NotImplementedError
 
-    def value(self, **sums):
+    def value(self, **sums: tf.Tensor) -> tf.Tensor:
         """The result, float64 of shape `()`."""
         raise NotImplementedError
 
-    def why_undefined(self, **sums):
+    def why_undefined(self, **sums: np.ndarray) -> str | None:
         """A sentence if labels are such that the result says nothing; None otherwise.
 
         Args:
@@ -79,7 +90,12 @@ class SummedMetric(keras.metrics.Metric):
         """
         return None
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: tf.types.experimental.TensorLike,
+        y_pred: tf.types.experimental.TensorLike,
+        sample_weight: tf.types.experimental.TensorLike | None = None,
+    ) -> None:
         rows = inputs.rows(
             y_true,
             y_pred,
@@ -97,7 +113,7 @@ class SummedMetric(keras.metrics.Metric):
             )
         self._add(rows, self.count(rows))
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         if self._sums is None:
             return tf.constant(0.0, tf.float64)
         invalid = tf.convert_to_tensor(self._invalid.value)
@@ -108,7 +124,7 @@ class SummedMetric(keras.metrics.Metric):
         value = self.value(**sums)
         return tf.where(tf.reduce_any(invalid > 0.0), tf.constant(float("nan"), tf.float64), value)
 
-    def sums(self):
+    def sums(self) -> dict[str, tf.Tensor]:
         """Dict of the sums over all examples, float64 tensors.
 
         Raises:
@@ -118,7 +134,7 @@ class SummedMetric(keras.metrics.Metric):
             raise self._no_data()
         return {name: tf.convert_to_tensor(one.value) for name, one in self._sums.items()}
 
-    def some_sums(self):
+    def some_sums(self) -> dict[str, tf.Tensor]:
         """The sums, of at least one example that counts. Not for graphs.
 
         Raises:
@@ -129,7 +145,7 @@ class SummedMetric(keras.metrics.Metric):
             raise self._no_data()
         return sums
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,

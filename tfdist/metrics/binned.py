@@ -1,11 +1,18 @@
 """What `ROCAUC` and `PRAUC` share: the weights of both labels in bins of scores, by class."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfdist.arguments import integer
 from tfdist.metrics.base import SummedMetric
 from tfdist.metrics.score_bins import ScoreBins
+
+if TYPE_CHECKING:
+    from tfdist.metrics.inputs import Rows
 
 AVERAGES = ("macro", "weighted", "micro")
 # Of all classes together; but no class has fewer than the second.
@@ -20,25 +27,27 @@ class BinnedMetric(SummedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        average="macro",
-        from_logits=False,
-        multi_label=False,
-        num_bins=None,
-        name=None,
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        average: str = "macro",
+        from_logits: bool = False,
+        multi_label: bool = False,
+        num_bins: int | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
         if average not in AVERAGES:
             raise ValueError(f"average is {average!r}; expected one of {', '.join(AVERAGES)}.")
         self.average = average
         self.num_bins = integer("num_bins", num_bins, least=2, or_none=True)
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
-    def areas(self, negatives, positives):
+    def areas(self, negatives: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
         """The area of each class; `(..., bins)` to `(...)`."""
         raise NotImplementedError
 
-    def bounds(self, negatives, positives, tied, weighted):
+    def bounds(
+        self, negatives: tf.Tensor, positives: tf.Tensor, tied: tf.Tensor, weighted: tf.Tensor
+    ) -> tf.Tensor:
         """How far the area of each class can be from that of the scores themselves.
 
         Args:
@@ -47,13 +56,13 @@ class BinnedMetric(SummedMetric):
         """
         raise NotImplementedError
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         most = self.num_bins or max(BINS // columns, LEAST_BINS)
         binned_logits = self.from_logits and (columns == 1 or self.multi_label)
         self._bins = ScoreBins(binned_logits, most)
         return {"weights": (columns, 2, self._bins.size), "unlike_one": (), "rounded": ()}
 
-    def count(self, rows):
+    def count(self, rows: Rows) -> dict[str, tf.Tensor]:
         scores = rows.scores if not rows.is_binary else rows.scores[:, tf.newaxis]
         columns = scores.shape[-1]
         if self.from_logits and columns > 1 and not rows.is_multi_label:
@@ -74,10 +83,10 @@ class BinnedMetric(SummedMetric):
             "rounded": rows.rounded,
         }
 
-    def value(self, weights, weight, **_):
+    def value(self, weights: tf.Tensor, weight: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
         return tf.where(weight > 0.0, self._mean(weights, self.areas), 0.0)
 
-    def error_bound(self):
+    def error_bound(self) -> tf.Tensor:
         """How far the result can be from the area of all scores, which no bins were made of.
 
         It holds for any scores. Float64 `()`; NaN where the area is not defined.
@@ -94,7 +103,7 @@ class BinnedMetric(SummedMetric):
             lambda negatives, positives: self.bounds(negatives, positives, tied, weighted),
         )
 
-    def per_class(self):
+    def per_class(self) -> np.ndarray:
         """The area of each class against all others, a float64 array `(classes,)`.
 
         Raises:
@@ -103,7 +112,7 @@ class BinnedMetric(SummedMetric):
         weights = self.some_sums()["weights"]
         return self.areas(weights[:, 0], weights[:, 1]).numpy()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "average": self.average, "num_bins": self.num_bins}
 
     def _mean(self, weights, of):
@@ -134,7 +143,7 @@ class BinnedMetric(SummedMetric):
         false, true = np.cumsum(weights[:, some], 1)
         return self._bins.lowest_scores()[some], false, true
 
-    def why_undefined(self, weights, **_):
+    def why_undefined(self, weights: np.ndarray, **_: np.ndarray) -> str | None:
         for column, (negatives, positives) in enumerate(weights.sum(-1)):
             if self._undefined(negatives, positives):
                 which = f"class {column}" if len(weights) > 1 else "the second class"

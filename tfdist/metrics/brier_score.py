@@ -1,10 +1,17 @@
 """The Brier score."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import tensorflow as tf
 
 from tfdist.metrics.base import SummedMetric
 from tfdist.metrics.probabilities import probabilities
+
+if TYPE_CHECKING:
+    from tfdist.metrics.inputs import Rows
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -40,22 +47,22 @@ class BrierScore(SummedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        from_logits=False,
-        multi_label=False,
-        name="brier_score",
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        from_logits: bool = False,
+        multi_label: bool = False,
+        name: str = "brier_score",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         return {"squares": ()}
 
-    def count(self, rows):
+    def count(self, rows: Rows) -> dict[str, tf.Tensor]:
         squares = _squares(probabilities(rows, self.from_logits), rows)
         return {"squares": tf.reduce_sum(rows.weights * squares)}
 
-    def value(self, squares, weight):
+    def value(self, squares: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         return tf.math.divide_no_nan(squares, weight)
 
 

@@ -1,5 +1,9 @@
 """The expected calibration error."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,6 +11,9 @@ import tensorflow as tf
 from tfdist.arguments import integer
 from tfdist.metrics.base import SummedMetric
 from tfdist.metrics.probabilities import probabilities
+
+if TYPE_CHECKING:
+    from tfdist.metrics.inputs import Rows
 
 WEIGHT, CONFIDENCE, ACCURACY = range(3)
 
@@ -51,20 +58,20 @@ class ExpectedCalibrationError(SummedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        num_bins=15,
-        from_logits=False,
-        multi_label=False,
-        name="expected_calibration_error",
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        num_bins: int = 15,
+        from_logits: bool = False,
+        multi_label: bool = False,
+        name: str = "expected_calibration_error",
+        dtype: str | None = None,
+    ) -> None:
         self.num_bins = integer("num_bins", num_bins, least=1)
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         return {"bins": (3, self.num_bins)}
 
-    def count(self, rows):
+    def count(self, rows: Rows) -> dict[str, tf.Tensor]:
         confidence, right, weights = _predictions(rows, self.from_logits)
         begins = tf.constant(np.linspace(0.0, 1.0, self.num_bins + 1)[:-1])
         bins = tf.maximum(tf.searchsorted(begins, confidence, side="left") - 1, 0)
@@ -74,11 +81,11 @@ class ExpectedCalibrationError(SummedMetric):
         ]
         return {"bins": tf.stack(sums)}
 
-    def value(self, bins, weight):
+    def value(self, bins: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         gaps = tf.reduce_sum(tf.abs(bins[CONFIDENCE] - bins[ACCURACY]))
         return tf.math.divide_no_nan(gaps, weight)
 
-    def curve(self):
+    def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The reliability diagram: a point for each bin with predictions in it.
 
         All workers must call it together, as they must read any metric.
@@ -95,7 +102,7 @@ class ExpectedCalibrationError(SummedMetric):
         weight = bins[WEIGHT]
         return bins[CONFIDENCE] / weight, bins[ACCURACY] / weight, weight
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_bins": self.num_bins}
 
 

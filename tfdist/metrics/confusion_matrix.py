@@ -1,10 +1,17 @@
 """The confusion matrix."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdist.metrics.decisions import DecidedMetric
+
+if TYPE_CHECKING:
+    from tfdist.metrics.inputs import Rows
 
 NORMALIZATIONS = {"true": 1, "pred": 0, "all": (0, 1)}  # -> the axes of each one's sums
 
@@ -43,13 +50,13 @@ class ConfusionMatrix(DecidedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        threshold=0.5,
-        normalize=None,
-        from_logits=False,
-        name="confusion_matrix",
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        threshold: float = 0.5,
+        normalize: str | None = None,
+        from_logits: bool = False,
+        name: str = "confusion_matrix",
+        dtype: str | None = None,
+    ) -> None:
         if normalize not in (None, *NORMALIZATIONS):
             raise ValueError(
                 f"normalize is {normalize!r}; expected None, {', '.join(NORMALIZATIONS)}."
@@ -57,20 +64,20 @@ class ConfusionMatrix(DecidedMetric):
         self.normalize = normalize
         super().__init__(num_classes, threshold, from_logits, name=name, dtype=dtype)
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         classes = self.classes(columns)
         return {"matrix": (classes, classes)}
 
-    def count(self, rows):
+    def count(self, rows: Rows) -> dict[str, tf.Tensor]:
         classes = self.classes(self._columns)
         places = rows.labels * classes + self.decided(rows)
         sums = tf.math.unsorted_segment_sum(rows.weights, places, classes**2)
         return {"matrix": tf.reshape(sums, (classes, classes))}
 
-    def value(self, matrix, weight):
+    def value(self, matrix: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         return tf.math.divide_no_nan(tf.linalg.trace(matrix), weight)
 
-    def matrix(self):
+    def matrix(self) -> np.ndarray:
         """The matrix, a float64 array `(classes, classes)`: true classes, predicted ones.
 
         All workers must call it together, as they must read any metric.
@@ -84,5 +91,5 @@ class ConfusionMatrix(DecidedMetric):
         sums = matrix.sum(NORMALIZATIONS[self.normalize], keepdims=True)
         return np.divide(matrix, sums, out=np.zeros_like(matrix), where=sums > 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "normalize": self.normalize}

@@ -8,9 +8,16 @@ Where a ratio's denominator is 0 it is 0, as in scikit-learn. There is a warning
 a metric, where the labels are the reason; that a class is not predicted yet is usual.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
 
 from tfdist.metrics.decisions import DecidedMetric
+
+if TYPE_CHECKING:
+    from tfdist.metrics.inputs import Rows
 
 # The order of the counts.
 TRUE_POSITIVES, PREDICTED, ACTUAL = range(3)
@@ -68,14 +75,14 @@ def mean(of, counts, average, of_all=False):
 class CountedMetric(DecidedMetric):
     """A metric whose state is three counts a class."""
 
-    def value_of(self, counts):
+    def value_of(self, counts: tf.Tensor) -> tf.Tensor:
         """The result, from counts `(3, classes)`."""
         raise NotImplementedError
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         return {"counts": (3, self.classes(columns))}
 
-    def count(self, rows):
+    def count(self, rows: Rows) -> dict[str, tf.Tensor]:
         labels, predicted = rows.labels, self.decided(rows)
         if self.multi_label:
             shape = (-1, self._columns)
@@ -84,7 +91,7 @@ class CountedMetric(DecidedMetric):
         classes = self.classes(self._columns)
         return {"counts": by_class(labels, predicted, rows.weights, classes)}
 
-    def value(self, counts, weight):
+    def value(self, counts: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         return self.value_of(counts)
 
 

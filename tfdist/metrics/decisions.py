@@ -1,10 +1,16 @@
 """Which class scores speak for."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfdist.metrics.base import SummedMetric
+
+if TYPE_CHECKING:
+    from tfdist.metrics.inputs import Rows
 
 
 class DecidedMetric(SummedMetric):
@@ -20,13 +26,13 @@ class DecidedMetric(SummedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        threshold=0.5,
-        from_logits=False,
-        multi_label=False,
-        name=None,
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        threshold: float = 0.5,
+        from_logits: bool = False,
+        multi_label: bool = False,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
         if not isinstance(threshold, (int, float)) or not 0.0 <= threshold <= 1.0:
             raise ValueError(
                 f"threshold is {threshold!r}; expected a probability from 0 to 1, of logits too."
@@ -34,18 +40,18 @@ class DecidedMetric(SummedMetric):
         self.threshold = float(threshold)
         super().__init__(num_classes, from_logits, multi_label, name, dtype)
 
-    def decided(self, rows):
+    def decided(self, rows: Rows) -> tf.Tensor:
         """The int32 decisions: classes `(rows,)`, or 0 and 1 `(rows, classes)` if multi-label."""
         if not rows.is_binary and not rows.is_multi_label:
             return tf.argmax(rows.scores, 1, output_type=tf.int32)
         threshold = _logit(self.threshold) if self.from_logits else self.threshold
         return tf.cast(rows.scores >= threshold, tf.int32)
 
-    def classes(self, columns):
+    def classes(self, columns: int) -> int:
         """How many classes scores of so many columns tell apart."""
         return columns if self.multi_label else max(columns, 2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments; `multi_label`, which not all subclasses take, is left to those."""
         config = {**super().get_config(), "threshold": self.threshold}
         del config["multi_label"]

@@ -1,5 +1,10 @@
 """The F1 score of entities in sequences."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -54,7 +59,14 @@ class EntityF1Score(SummedMetric):
       language-independent named entity recognition".
     """
 
-    def __init__(self, labels, scheme="BIO", average="micro", name="entity_f1_score", dtype=None):
+    def __init__(
+        self,
+        labels: Sequence[str],
+        scheme: str = "BIO",
+        average: str = "micro",
+        name: str = "entity_f1_score",
+        dtype: str | None = None,
+    ) -> None:
         if average not in AVERAGES:
             raise ValueError(f"average is {average!r}; expected one of {', '.join(AVERAGES)}.")
         self._labels = tuple(labels)
@@ -63,10 +75,15 @@ class EntityF1Score(SummedMetric):
         self.average = average
         super().__init__(num_classes=len(self._labels), name=name, dtype=dtype)
 
-    def state_shapes(self, columns):
+    def state_shapes(self, columns: int) -> dict[str, tuple[int, ...]]:
         return {"counts": (3, len(self._tags.types))}
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: tf.types.experimental.TensorLike,
+        y_pred: tf.types.experimental.TensorLike,
+        sample_weight: tf.types.experimental.TensorLike | None = None,
+    ) -> None:
         if not tf.is_tensor(y_pred):  # a tensor may have a mask
             y_pred = tf.convert_to_tensor(y_pred)
         if y_pred.shape.rank != 3 or y_pred.shape[-1] != len(self._labels):
@@ -81,10 +98,10 @@ class EntityF1Score(SummedMetric):
         parts = [tf.reshape(one, tokens) for one in (rows.labels, predicted, rows.weights)]
         self._add(rows, {"counts": entities.count(self._tags, *parts)})
 
-    def value(self, counts, weight):
+    def value(self, counts: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         return counting.mean(counting.f1_score, counts, self.average)
 
-    def precision(self):
+    def precision(self) -> tf.Tensor:
         """The average precision, float64 `()`.
 
         All workers must call it together, as they must read any metric.
@@ -94,7 +111,7 @@ class EntityF1Score(SummedMetric):
         """
         return counting.mean(counting.precision, self.some_sums()["counts"], self.average)
 
-    def recall(self):
+    def recall(self) -> tf.Tensor:
         """The average recall, float64 `()`.
 
         All workers must call it together, as they must read any metric.
@@ -104,7 +121,7 @@ class EntityF1Score(SummedMetric):
         """
         return counting.mean(counting.recall, self.some_sums()["counts"], self.average)
 
-    def per_class(self):
+    def per_class(self) -> dict[str, dict[str, float]]:
         """Dict of type to dict of `precision`, `recall`, `f1_score` and `support`, floats.
 
         All workers must call it together, as they must read any metric.
@@ -124,7 +141,7 @@ class EntityF1Score(SummedMetric):
             for place, type_ in enumerate(self._tags.types)
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         mine = {"labels": list(self._labels), "scheme": self.scheme, "average": self.average}
         return {"name": config["name"], "dtype": config["dtype"], **mine}

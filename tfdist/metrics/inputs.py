@@ -35,11 +35,11 @@ class Rows:
     invalid: tf.Tensor
 
     @property
-    def is_binary(self):
+    def is_binary(self) -> bool:
         return self.scores.shape.rank == 1
 
     @property
-    def is_multi_label(self):
+    def is_multi_label(self) -> bool:
         return self.labels.shape.rank == 2
 
 

@@ -1,10 +1,17 @@
 """The Matthews correlation coefficient."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import tensorflow as tf
 
 from tfdist.metrics import counts as counting
 from tfdist.metrics.counts import CountedMetric
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -42,15 +49,15 @@ class MatthewsCorrelation(CountedMetric):
 
     def __init__(
         self,
-        num_classes=None,
-        threshold=0.5,
-        from_logits=False,
-        name="matthews_correlation",
-        dtype=None,
-    ):
+        num_classes: int | None = None,
+        threshold: float = 0.5,
+        from_logits: bool = False,
+        name: str = "matthews_correlation",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(num_classes, threshold, from_logits, name=name, dtype=dtype)
 
-    def value_of(self, counts):
+    def value_of(self, counts: tf.Tensor) -> tf.Tensor:
         correct, predicted, actual = tf.unstack(counts)
         total = tf.reduce_sum(actual)
         # Times the squared total, each is a covariance: of both, and of one with itself.
@@ -58,6 +65,6 @@ class MatthewsCorrelation(CountedMetric):
         variances = [tf.reduce_sum(one * (tf.reduce_sum(one) - one)) for one in (predicted, actual)]
         return tf.math.divide_no_nan(covariance, tf.sqrt(variances[0]) * tf.sqrt(variances[1]))
 
-    def why_undefined(self, counts, weight):
+    def why_undefined(self, counts: np.ndarray, weight: np.ndarray) -> str | None:
         only = counting.only_class(counts)
         return None if only is None else f"all labels are {only}, so it is not defined, and 0."

@@ -1,10 +1,17 @@
 """The area under the precision-recall curve."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
 from tfdist.metrics import areas
 from tfdist.metrics.binned import BinnedMetric
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -37,13 +44,15 @@ class PRAUC(BinnedMetric):
     default_name = "pr_auc"
     _consequence = "its area under the precision-recall curve is 0"
 
-    def areas(self, negatives, positives):
+    def areas(self, negatives: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
         return areas.pr_area(negatives, positives)
 
-    def bounds(self, negatives, positives, tied, weighted):
+    def bounds(
+        self, negatives: tf.Tensor, positives: tf.Tensor, tied: tf.Tensor, weighted: tf.Tensor
+    ) -> tf.Tensor:
         return areas.pr_bound(negatives, positives, tied, weighted)
 
-    def curve(self, class_id=None):
+    def curve(self, class_id: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The precision-recall curve, a point for each bin with scores in it.
 
         All workers must call it together, as they must read any metric.

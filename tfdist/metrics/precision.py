@@ -1,9 +1,16 @@
 """Precision."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from tfdist.metrics import counts as counting
 from tfdist.metrics.averaged import AveragedMetric
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -32,5 +39,5 @@ class Precision(AveragedMetric):
 
     default_name = "precision"
 
-    def of(self, counts):
+    def of(self, counts: tf.Tensor) -> tf.Tensor:
         return counting.precision(counts)

@@ -1,9 +1,17 @@
 """Recall."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from tfdist.metrics import counts as counting
 from tfdist.metrics.averaged import AveragedMetric
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -32,9 +40,9 @@ class Recall(AveragedMetric):
 
     default_name = "recall"
 
-    def of(self, counts):
+    def of(self, counts: tf.Tensor) -> tf.Tensor:
         return counting.recall(counts)
 
-    def why_undefined(self, counts, weight):
+    def why_undefined(self, counts: np.ndarray, weight: np.ndarray) -> str | None:
         one = self._without_examples(counts)
         return None if one is None else f"class {one} has no examples, so its recall is 0."

@@ -1,6 +1,9 @@
 """The strategy that fits where the program runs."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -9,8 +12,13 @@ from tfdist.strategies.mirrored import MirroredStrategy
 from tfdist.strategies.multi_worker import MultiWorkerMirroredStrategy
 from tfdist.strategies.parameter_server import ParameterServerStrategy
 
+if TYPE_CHECKING:
+    from tfdist.strategies.tpu import TPUStrategy
 
-def auto_strategy():
+
+def auto_strategy() -> (
+    MirroredStrategy | MultiWorkerMirroredStrategy | ParameterServerStrategy | TPUStrategy
+):
     """Returns the strategy for this environment, so that one script runs everywhere.
 
     - `TF_CONFIG` with a cluster (set by `tfdist run`): `MultiWorkerMirroredStrategy`, or

@@ -8,13 +8,27 @@ strategy at all. What is asked of replicas that step together alone (`communicat
 `tfdist` hands on from `tf.distribute`, are not among them: there Keras trains by its own steps.
 """
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfdist.strategies.place import Place
 from tfdist.sync.after_update import AfterUpdate
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+    from tensorflow.distribute import Strategy as _Strategy
 
-class KerasStrategy:
+    from tfdist.strategies.gradient_sync import GradientSync
+    from tfdist.sync.step import KerasStep
+else:
+    _Strategy = object  # mixed into one: type checkers must know what it has
+
+
+class KerasStrategy(_Strategy):
     """Mixed into a `tf.distribute` strategy: Keras' `fit` works under its scope.
 
     Attributes:
@@ -33,28 +47,28 @@ class KerasStrategy:
 
     is_tfdist = True
     is_asynchronous = False
-    place = Place()
+    place: Place = Place()
     num_workers = 1
     worker_index = 0
     ring = None
     variable_partitioner = None
     batch_size = None
-    state_rows = {}  # replaced, never changed
+    state_rows: dict[str, Any] = {}  # replaced, never changed
     next_call = None
 
     # -- replicas and workers -------------------------------------------------
 
     @property
-    def num_local_replicas(self):
+    def num_local_replicas(self) -> int:
         """Data-parallel replicas of which this worker holds a part, or the whole."""
         return self.place.num_local_replicas
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """Whether this is the worker that writes files and progress bars."""
         return self.worker_index == 0
 
-    def exchange(self, what, facts):
+    def exchange(self, what: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """Tells all workers `facts` (a dict of JSON values); returns the list of theirs.
 
         Args:
@@ -63,30 +77,36 @@ class KerasStrategy:
         """
         return [facts]
 
-    def watching(self, description):
+    def watching(self, description: str) -> contextlib.AbstractContextManager[Any]:
         """A context in which waiting for other processes has a deadline."""
         return contextlib.nullcontext()
 
-    def explain(self, error, method):
+    def explain(self, error: BaseException, method: str) -> BaseException | None:
         """The exception to raise instead of `error`, which ended `method`; None for itself."""
 
-    def synchronize_new_variables(self):
+    def synchronize_new_variables(self) -> None:
         """Gives variables made since the last call the chief's values, on all workers."""
 
-    def renew(self, variables):
+    def renew(self, variables: Sequence[tf.Variable]) -> None:
         """Treats distributed variables as new ones: the chief's values are sent when next used."""
 
     # -- Keras ----------------------------------------------------------------
 
-    def distributing_for_keras(self):
+    def distributing_for_keras(self) -> contextlib.AbstractContextManager[Any]:
         """A context in which datasets are distributed for Keras' own methods."""
         return contextlib.nullcontext()
 
-    def make_keras_function(self, model, kind):
+    def make_keras_function(self, model: keras.Model, kind: str) -> Callable[[Any], Any]:
         """The step function of `model`; `kind` is "train", "test" or "predict"."""
         raise NotImplementedError(f"{type(self).__name__} has no step functions of its own.")
 
-    def make_step(self, model, examples, global_examples, sync=None):
+    def make_step(
+        self,
+        model: keras.Model,
+        examples: tf.Tensor,
+        global_examples: tf.Tensor | None,
+        sync: GradientSync | None = None,
+    ) -> KerasStep:
         """The step of the replica whose context is active, see `tfdist.sync.step.KerasStep`.
 
         Args:
@@ -97,7 +117,7 @@ class KerasStrategy:
         """
         raise NotImplementedError(f"{type(self).__name__} has no steps of its own.")
 
-    def begin(self, model, facts):
+    def begin(self, model: keras.Model, facts: dict[str, Any]) -> None:
         """What all workers do at the first step of a Keras call.
 
         Args:
@@ -105,14 +125,14 @@ class KerasStrategy:
             facts: dict of what must be equal on all workers.
         """
 
-    def build_optimizer(self, model):
+    def build_optimizer(self, model: keras.Model) -> None:
         """Makes the state of `model.optimizer`, in the scope, where it has none yet."""
         if model.optimizer is not None and not model.optimizer.built:
             with self.scope():
                 model.optimizer.build(model.trainable_variables)
 
     @contextlib.contextmanager
-    def saving(self, model):
+    def saving(self, model: keras.Model) -> Iterator[bool]:
         """Stands around each call that writes `model`, or its weights, to a file.
 
         Where workers hold pieces of variables, all of them must make the call, and this is
@@ -123,7 +143,7 @@ class KerasStrategy:
         """
         yield self.is_chief
 
-    def after_update(self, model):
+    def after_update(self, model: keras.Model) -> AfterUpdate:
         """The chain of what happens behind each update of `model`, an `AfterUpdate`.
 
         What is linked in front of `fit` is a part of its steps: a train function that has
@@ -131,7 +151,9 @@ class KerasStrategy:
         """
         return vars(model).setdefault("_tfdist_after_update", AfterUpdate())
 
-    def epoch_logs(self, model, method, logs, of_metrics):
+    def epoch_logs(
+        self, model: keras.Model, method: str, logs: Any, of_metrics: Callable[[Any], Any]
+    ) -> Any:
         """What `fit` and `evaluate` log where their steps have ended; on all workers.
 
         Args:
@@ -142,8 +164,8 @@ class KerasStrategy:
         """
         return of_metrics(logs)
 
-    def settle(self, model):
+    def settle(self, model: keras.Model) -> None:
         """Waits for the steps of `model` that are out, and sums its metrics up."""
 
-    def gradient_sync_of(self, model):
+    def gradient_sync_of(self, model: keras.Model) -> GradientSync | None:
         """The `GradientSync` of the present `fit` of `model`; None for plain all-reduce."""

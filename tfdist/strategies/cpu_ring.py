@@ -11,11 +11,13 @@ from tfdist.strategies.handshake import start_timeout
 from tfdist.strategies.heartbeat import Heartbeat
 from tfdist.sync import mesh
 from tfdist.sync.ring import Ring
+from tfdist.tf_config import Cluster
 
 _CONNECT_S = 30.0
 _BEYOND_WATCHDOG_S = 30.0  # the watchdog knows better whom to name, so it comes first
 
-_rings = {}  # by cluster; TensorFlow joins one a process, so there is one
+# By cluster; TensorFlow joins one a process, so there is one.
+_rings: dict[Cluster, Ring | None] = {}
 
 
 def open_ring(strategy, options):

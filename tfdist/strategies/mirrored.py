@@ -1,5 +1,9 @@
 """Replicas on the devices of one machine."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfdist.compat import strategy as engine
@@ -30,7 +34,11 @@ class MirroredStrategy(MirroredEngine, tf.distribute.MirroredStrategy):
             GPUs and a ring on CPUs.
     """
 
-    def __init__(self, devices=None, cross_device_ops=None):
+    def __init__(
+        self,
+        devices: Sequence[str] | None = None,
+        cross_device_ops: tf.distribute.CrossDeviceOps | None = None,
+    ) -> None:
         engine.number_collectives_apart(self)
         super().__init__(devices=devices, cross_device_ops=cross_device_ops)
         self._adopt_engine()

@@ -1,7 +1,11 @@
 """What mirrored strategies add to their `tf.distribute` namesakes: replicas that step together."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -22,6 +26,13 @@ from tfdist.sync.loop_step import Step
 from tfdist.sync.loss_idioms import LossIdioms
 from tfdist.sync.step import KerasStep
 
+if TYPE_CHECKING:
+    import keras
+
+    from tfdist.strategies.gradient_sync import GradientSync
+    from tfdist.sync.communicator import Traffic
+    from tfdist.sync.protocol import Communicator
+
 
 class MirroredEngine(KerasStrategy):
     """Mixed into a mirrored `tf.distribute` strategy, whose replicas step together.
@@ -29,7 +40,7 @@ class MirroredEngine(KerasStrategy):
     A subclass calls `_adopt_engine` at the end of its constructor.
     """
 
-    place = None  # until then
+    place: Place = None  # type: ignore[assignment]  # until then
 
     def _adopt_engine(self, communication_options=None, sum_over_workers=None):
         compat.install()
@@ -49,11 +60,13 @@ class MirroredEngine(KerasStrategy):
         return Place(Mesh(data=self.num_workers), self.worker_index, self._devices)
 
     @property
-    def num_replicas_in_sync(self):
+    def num_replicas_in_sync(self) -> int:
         """Data-parallel replicas of all workers."""
         return super().num_replicas_in_sync if self.place is None else self.place.num_replicas
 
-    def communicator(self, traffic=None, order=None):
+    def communicator(
+        self, traffic: Traffic | None = None, order: tf.Variable | None = None
+    ) -> Communicator:
         """Collectives for the replica whose context is active.
 
         Args:
@@ -75,7 +88,7 @@ class MirroredEngine(KerasStrategy):
             order,
         )
 
-    def replica_id(self):
+    def replica_id(self) -> tf.Tensor | None:
         """This replica's index among all, a scalar int tensor; None for a single replica."""
         if self.num_replicas_in_sync == 1:
             return None
@@ -94,7 +107,13 @@ class MirroredEngine(KerasStrategy):
 
     # -- tf.distribute's public methods -------------------------------------
 
-    def run(self, fn, args=(), kwargs=None, options=None):
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        options: tf.distribute.RunOptions | None = None,
+    ) -> Any:
         """Runs `fn` on each replica, see `tf.distribute.Strategy.run`.
 
         Optimizers inside it reduce gradients before they clip them.
@@ -113,11 +132,19 @@ class MirroredEngine(KerasStrategy):
         with self.watching("`strategy.run`") if eagerly else contextlib.nullcontext():
             return self.run_on_replicas(in_step, args, kwargs, options)
 
-    def run_on_replicas(self, fn, args=(), kwargs=None, options=None):
+    def run_on_replicas(
+        self,
+        fn: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        options: tf.distribute.RunOptions | None = None,
+    ) -> Any:
         """`run`, for functions that look after variables, gradients and deadlines themselves."""
         return super().run(fn, args=args, kwargs=kwargs, options=options)
 
-    def reduce(self, reduce_op, value, axis=None):
+    def reduce(
+        self, reduce_op: tf.distribute.ReduceOp | str, value: Any, axis: int | None = None
+    ) -> tf.Tensor:
         """Reduces `value` over replicas, see `tf.distribute.Strategy.reduce`.
 
         A metric's state that `fit` or `evaluate` keeps global is read locally, so
@@ -133,7 +160,9 @@ class MirroredEngine(KerasStrategy):
                 return self.place.mesh.data * tf.add_n(engine.local_components(value))
         return super().reduce(reduce_op, value, axis)
 
-    def experimental_distribute_dataset(self, dataset, options=None):
+    def experimental_distribute_dataset(
+        self, dataset: tf.data.Dataset, options: tf.distribute.InputOptions | None = None
+    ) -> tf.distribute.DistributedDataset:
         """Deals each global batch of `dataset` out to the replicas.
 
         Every worker must pass the same dataset; sizes per replica differ by at
@@ -160,7 +189,7 @@ class MirroredEngine(KerasStrategy):
     # -- Keras ----------------------------------------------------------------
 
     @contextlib.contextmanager
-    def distributing_for_keras(self):
+    def distributing_for_keras(self) -> Iterator[None]:
         """Datasets distributed inside tell each replica the size of the global batch."""
         self._distributes_for_keras = self.num_replicas_in_sync > 1
         try:
@@ -168,12 +197,18 @@ class MirroredEngine(KerasStrategy):
         finally:
             self._distributes_for_keras = False
 
-    def make_keras_function(self, model, kind):
+    def make_keras_function(self, model: keras.Model, kind: str) -> Callable[[Any], Any]:
         if kind == "predict":
             return Predictions(self, model)
         return Steps(self, model, kind)
 
-    def make_step(self, model, examples, global_examples, sync=None):
+    def make_step(
+        self,
+        model: keras.Model,
+        examples: tf.Tensor,
+        global_examples: tf.Tensor | None,
+        sync: GradientSync | None = None,
+    ) -> KerasStep:
         own_step = not compat_trainer.has_keras_loss(model)
         idioms = LossIdioms(self.num_replicas_in_sync, self.batch_size, own_step)
         chain = self.after_update(model)
@@ -189,12 +224,14 @@ class MirroredEngine(KerasStrategy):
             chain,
         )
 
-    def epoch_logs(self, model, method, logs, of_metrics):
+    def epoch_logs(
+        self, model: keras.Model, method: str, logs: Any, of_metrics: Callable[[Any], Any]
+    ) -> Any:
         steps = model.train_function if method == "fit" else model.test_function
         return steps.epoch_logs(logs, of_metrics)
 
     @contextlib.contextmanager
-    def synchronizing_gradients(self, model, sync):
+    def synchronizing_gradients(self, model: keras.Model, sync: GradientSync) -> Iterator[None]:
         """The `fit` of `model` inside agrees by `sync`, a `GradientSync`."""
         self._gradient_syncs[id(model)] = sync
         try:
@@ -202,10 +239,10 @@ class MirroredEngine(KerasStrategy):
         finally:
             del self._gradient_syncs[id(model)]
 
-    def gradient_sync_of(self, model):
+    def gradient_sync_of(self, model: keras.Model) -> GradientSync | None:
         return self._gradient_syncs.get(id(model))
 
-    def gather_in_order(self, value):
+    def gather_in_order(self, value: Any) -> tf.Tensor:
         """Concatenates each replica's rows, in the order of the input; on all workers."""
         if self.num_replicas_in_sync == 1:
             return self.experimental_local_results(value)[0]

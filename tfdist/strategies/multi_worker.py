@@ -1,11 +1,17 @@
 """Replicas on several machines, or in several processes of one."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import gc
+import os
 import platform
 import random
+import warnings
 import weakref
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy
@@ -28,7 +34,7 @@ from tfdist.sync import ring_ops
 _joined = None
 
 
-def joined_cluster():
+def joined_cluster() -> tf_config.Cluster | None:
     """The `tf_config.Cluster` that this process trains in, or None."""
     return _joined
 
@@ -74,14 +80,28 @@ class MultiWorkerMirroredStrategy(MirroredEngine, tf.distribute.MultiWorkerMirro
         ValueError: a malformed `TF_CONFIG`.
         TimeoutError: a worker did not come (`TFDIST_START_TIMEOUT` seconds, 300).
         RuntimeError: workers disagree, or TensorFlow has already been used.
+
+    Warns:
+        UserWarning: there is no `TF_CONFIG`, and this is the only worker.
     """
 
-    def __init__(self, cluster_resolver=None, communication_options=None):
+    def __init__(
+        self,
+        cluster_resolver: tf.distribute.cluster_resolver.ClusterResolver | None = None,
+        communication_options: tf.distribute.experimental.CommunicationOptions | None = None,
+    ) -> None:
         cluster = _cluster(cluster_resolver)
         self.cluster = cluster
-        self._new_variables = []  # weak references, in the order of their making
+        self._new_variables: list[weakref.ref[tf.Variable]] = []  # in the order of their making
         if len(cluster.addresses) > 1:
             _join(cluster)
+        elif cluster_resolver is None and not cluster.addresses and not _by_tfdist():
+            warnings.warn(
+                "MultiWorkerMirroredStrategy found no TF_CONFIG, so this process trains alone. "
+                "Start the script by `tfdist run -n 2 SCRIPT`; `tfdist.auto_strategy()` suits a "
+                "single process, too.",
+                stacklevel=2,
+            )
         engine.number_collectives_apart(self, all_workers=True)
         with engine.all_logical_cpus():
             super().__init__(cluster_resolver, communication_options)
@@ -90,7 +110,7 @@ class MultiWorkerMirroredStrategy(MirroredEngine, tf.distribute.MultiWorkerMirro
         self._adopt_engine(communication_options, sum_over_workers)
         self._watchdog = Watchdog(self.worker_index, cluster.addresses, self._abort)
 
-    def begin(self, model, facts):
+    def begin(self, model: keras.Model, facts: dict[str, Any]) -> None:
         if self.num_workers == 1:
             return
         every = all_variables(model)
@@ -106,28 +126,29 @@ class MultiWorkerMirroredStrategy(MirroredEngine, tf.distribute.MultiWorkerMirro
         with self.watching("sending variables"):
             send_to_all(self, variables)
 
-    def explain(self, error, method):
+    def explain(self, error: BaseException, method: str) -> BaseException | None:
         if self.ring is not None and self.ring.error is not None:
             return explain_ring(self.ring.error, method)
         if self.num_workers > 1:
             return explain(error, method, self.cluster)
+        return None
 
     def _abort(self, message):
         if self.ring is not None:
             self.ring.abort(message)
         coordination.abort_collectives(message)
 
-    def watching(self, description):
+    def watching(self, description: str) -> contextlib.AbstractContextManager[Any]:
         if self.num_workers == 1:
             return contextlib.nullcontext()
         return self._watchdog.watching(description)
 
-    def exchange(self, what, facts):
+    def exchange(self, what: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
         if self.num_workers == 1:
             return [facts]
         return exchange(what, facts, self.worker_index, self.cluster.addresses)
 
-    def synchronize_new_variables(self):
+    def synchronize_new_variables(self) -> None:
         if not any(reference() is not None for reference in self._new_variables):
             return
         # Those of a model that was dropped are alive until Python collects them, which
@@ -139,7 +160,7 @@ class MultiWorkerMirroredStrategy(MirroredEngine, tf.distribute.MultiWorkerMirro
             with self.watching("sending variables"):
                 send_to_all(self, variables)
 
-    def renew(self, variables):
+    def renew(self, variables: Sequence[tf.Variable]) -> None:
         known = {id(reference()) for reference in self._new_variables}
         for variable in variables:
             if id(variable) not in known:
@@ -185,6 +206,11 @@ def _cluster(resolver):
     return tf_config.Cluster(addresses, index, job, tuple(jobs.get("ps", ())), "chief" in jobs)
 
 
+def _by_tfdist():
+    """Whether `tfdist run` has started this process, as the only worker perhaps."""
+    return "TFDIST_LOCAL_RANK" in os.environ
+
+
 def _join(cluster):
     global _joined
     if _joined is not None:
@@ -199,7 +225,8 @@ def _join(cluster):
         raise RuntimeError(
             "MultiWorkerMirroredStrategy must be made before TensorFlow runs anything (a tensor, "
             "a model, listing logical devices): workers join their cluster when TensorFlow "
-            "starts. Make the strategy at the top of the script."
+            "starts. Make the strategy at the top of the script; in a notebook, let "
+            "`tfdist.run(function, workers=2)` start workers of their own."
         )
     versions = {
         "tfdist": tfdist.__version__,

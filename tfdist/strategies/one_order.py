@@ -21,7 +21,7 @@ _FASTER = (
     "`options.experimental_distribute.auto_shard_policy` to `tf.data.experimental.AutoShardPolicy."
     "FILE`, with which each worker reads files of its own, in any order."
 )
-_told = set()
+_told: set[str] = set()
 
 
 def of_all_workers(dataset, strategy):

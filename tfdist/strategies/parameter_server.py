@@ -1,7 +1,11 @@
 """Asynchronous training: parameter servers hold the weights, workers send gradients."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -15,6 +19,9 @@ from tfdist.strategies.server import serve, wait_for_servers
 from tfdist.strategies.server_updates import ServerUpdates
 from tfdist.strategies.worker_datasets import WorkerDatasets
 from tfdist.sync.staleness import Asynchrony
+
+if TYPE_CHECKING:
+    import keras
 
 
 class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrategy):
@@ -61,7 +68,11 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
     # The coordinator is the only process that runs the program: what is said of one holds.
     is_asynchronous = True
 
-    def __init__(self, cluster_resolver=None, variable_partitioner=None):
+    def __init__(
+        self,
+        cluster_resolver: tf.distribute.cluster_resolver.ClusterResolver | None = None,
+        variable_partitioner: tf.distribute.experimental.partitioners.Partitioner | None = None,
+    ) -> None:
         self.cluster = _cluster(cluster_resolver)
         if self.cluster.job in ("worker", "ps"):
             serve(self.cluster)
@@ -75,18 +86,26 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
         engine.adopt(self, self.updates.add_lock, self.updates.of_variable)
 
     @functools.cached_property
-    def coordinator(self):
+    def coordinator(self) -> tf.distribute.coordinator.ClusterCoordinator:
         """The `tf.distribute.coordinator.ClusterCoordinator`."""
         return engine.new_coordinator(self)
 
     # -- what Keras and the patches call ------------------------------------
 
-    def experimental_distribute_dataset(self, dataset, options=None):
+    def experimental_distribute_dataset(
+        self,
+        dataset: tf.data.Dataset | WorkerDatasets,
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.data.Dataset | WorkerDatasets:
         """The dataset, undistributed: the coordinator reads it and deals its batches out."""
         of_workers = isinstance(dataset, WorkerDatasets)
         return dataset if of_workers else without_autotuner(dataset)
 
-    def distribute_datasets_from_function(self, dataset_fn, options=None):
+    def distribute_datasets_from_function(
+        self,
+        dataset_fn: Callable[[tf.distribute.InputContext], tf.data.Dataset],
+        options: tf.distribute.InputOptions | None = None,
+    ) -> WorkerDatasets:
         """A dataset that each worker reads for itself, for `fit`, `evaluate` and `predict`.
 
         Args:
@@ -98,11 +117,11 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
         """
         return WorkerDatasets(self, dataset_fn)
 
-    def make_keras_function(self, model, kind):
+    def make_keras_function(self, model: keras.Model, kind: str) -> Callable[[Any], Any]:
         return async_functions.make_function(self, model, kind)
 
     @contextlib.contextmanager
-    def steering(self, asynchrony):
+    def steering(self, asynchrony: Asynchrony) -> Iterator[None]:
         """The `fit` inside is as asynchronous as `asynchrony`, an `Asynchrony`, says."""
         before, self.asynchrony = self.asynchrony, asynchrony
         try:
@@ -110,12 +129,14 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
         finally:
             self.asynchrony = before
 
-    def settle(self, model):
+    def settle(self, model: keras.Model) -> None:
         for function in (model.test_function, model.train_function):
             if function is not None:
                 function.settle()
 
-    def epoch_logs(self, model, method, logs, of_metrics):
+    def epoch_logs(
+        self, model: keras.Model, method: str, logs: Any, of_metrics: Callable[[Any], Any]
+    ) -> Any:
         """What Keras logs; waits for the steps that are out, after which metrics are whole."""
         functions = (model.test_function, model.train_function)
         active = [f for f in functions if f is not None and f.is_active]
@@ -125,7 +146,7 @@ class ParameterServerStrategy(KerasStrategy, tf.distribute.ParameterServerStrate
         logs = of_metrics(logs)
         return {**logs, **more} if isinstance(logs, dict) else logs
 
-    def explain(self, error, method):
+    def explain(self, error: BaseException, method: str) -> BaseException | None:
         """The exception to raise instead of `error` where a server was lost; names it."""
         return explain_server(error, method, self.cluster)
 

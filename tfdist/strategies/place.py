@@ -35,23 +35,23 @@ class Mesh:
     stage: int = 1
     model: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for axis in AXES:
             size = getattr(self, axis)
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"Mesh({axis}={size!r}): expected an int of at least 1.")
 
     @property
-    def sizes(self):
+    def sizes(self) -> tuple[int, ...]:
         """Tuple of the sizes, in the order of `AXES`."""
         return tuple(getattr(self, axis) for axis in AXES)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """How many workers there are."""
         return math.prod(self.sizes)
 
-    def coordinates(self, rank):
+    def coordinates(self, rank: int) -> dict[str, int]:
         """Dict of the coordinates of the worker `rank`, by axis."""
         if not 0 <= rank < self.size:
             raise ValueError(f"rank={rank}: expected one from 0 to {self.size - 1}, as {self} has.")
@@ -84,16 +84,16 @@ class Place:
     num_local_replicas: int = 1
 
     @property
-    def data_index(self):
+    def data_index(self) -> int:
         """This worker's coordinate along the axis `data`."""
         return self.mesh.coordinates(self.rank)["data"]
 
     @property
-    def num_replicas(self):
+    def num_replicas(self) -> int:
         """Data-parallel replicas of all workers."""
         return self.mesh.data * self.num_local_replicas
 
     @property
-    def first_replica(self):
+    def first_replica(self) -> int:
         """The index of this worker's first replica among all."""
         return self.data_index * self.num_local_replicas

@@ -6,8 +6,16 @@ whole state is what `init` returned, one value a replica, which the caller keeps
 checkpoints; nothing of a training stays on the algorithm, so that one may serve two.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tfdist.sync.protocol import Communicator
 
 
 class Algorithm:
@@ -22,10 +30,15 @@ class Algorithm:
     local = True
     reduces_gradients = True
 
-    def check(self, num_replicas, optimizer, variables):
+    def check(
+        self,
+        num_replicas: int,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[tf.Variable],
+    ) -> None:
         """Raises ValueError where it cannot serve this training."""
 
-    def init(self, variables):
+    def init(self, variables: Sequence[tf.Variable]) -> dict[str, Any]:
         """The whole state, made in the active scope.
 
         Args:
@@ -37,10 +50,12 @@ class Algorithm:
         """
         return {"step": [new_variable(tf.zeros([], tf.int64))]}
 
-    def start(self, state, variables):
+    def start(self, state: dict[str, Any], variables: Sequence[tf.Variable]) -> None:
         """Called on each replica in front of the first step, when all replicas are equal."""
 
-    def reduce_gradients(self, state, gradients, communicator):
+    def reduce_gradients(
+        self, state: dict[str, Any], gradients: list[tf.Tensor], communicator: Communicator
+    ) -> list[tf.Tensor]:
         """The gradients that this replica applies.
 
         Args:
@@ -53,7 +68,9 @@ class Algorithm:
         """
         return gradients
 
-    def after_update(self, state, variables, communicator):
+    def after_update(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> tf.Tensor:
         """What happens behind the optimizer.
 
         Returns:
@@ -63,17 +80,21 @@ class Algorithm:
         state["step"][0].assign_add(1)
         return tf.constant(False)
 
-    def average(self, state, variables, communicator):
+    def average(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> None:
         """Assigns `variables` the average model; changes no state.
 
         Called only where replicas may differ, see `agrees_at`.
         """
 
-    def agrees_at(self, step):
+    def agrees_at(self, step: int) -> bool:
         """Whether replicas hold the same variables after `step` steps; a Python bool."""
         return not self.local
 
-    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+    def bytes_per_step(
+        self, shapes: Sequence[Sequence[int]], num_replicas: int, dtype_bytes: int = 4
+    ) -> float:
         """Payload that a replica sends a step, averaged over steps and replicas.
 
         Args:
@@ -83,17 +104,17 @@ class Algorithm:
         """
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What it was made with, as JSON values."""
         raise NotImplementedError
 
 
-def new_variable(value):
+def new_variable(value: tf.Tensor) -> tf.Variable:
     """A variable that each replica assigns for itself."""
     return tf.Variable(value, trainable=False, aggregation=tf.VariableAggregation.NONE)
 
 
-def variables_of(state):
+def variables_of(state: Any) -> list[tf.Variable]:
     """The `tf.Variable`s of an algorithm's state; the same order in each process.
 
     Args:
@@ -109,7 +130,11 @@ def variables_of(state):
     return [state.value if isinstance(state, keras.Variable) else state]
 
 
-def weighted_mean(values, weight, sum_over_replicas):
+def weighted_mean(
+    values: Sequence[tf.Tensor],
+    weight: tf.Tensor,
+    sum_over_replicas: Callable[[list[tf.Tensor]], Sequence[tf.Tensor]],
+) -> list[tf.Tensor]:
     """Means of each value over replicas; one message a dtype.
 
     Args:
@@ -132,14 +157,18 @@ def weighted_mean(values, weight, sum_over_replicas):
     return [tf.cast(mean, value.dtype) for mean, value in zip(means, values)]
 
 
-def assign_weighted_mean(variables, weight, communicator):
+def assign_weighted_mean(
+    variables: Sequence[tf.Variable], weight: tf.Tensor, communicator: Communicator
+) -> None:
     """Assigns each variable its mean over replicas."""
     values = [tf.convert_to_tensor(variable) for variable in variables]
     for variable, mean in zip(variables, weighted_mean(values, weight, communicator.all_reduce)):
         variable.assign(mean)
 
 
-def all_reduce_bytes(shapes, num_replicas, dtype_bytes=4):
+def all_reduce_bytes(
+    shapes: Iterable[Sequence[int]], num_replicas: int, dtype_bytes: int = 4
+) -> float:
     """What a replica sends in an all-reduce around a ring: 2 (N-1) / N of the data."""
     elements = sum(tf.TensorShape(shape).num_elements() for shape in shapes)
     return 2 * (num_replicas - 1) / num_replicas * elements * dtype_bytes

@@ -11,13 +11,20 @@ gather from all replicas what only some of them need: exact, but nothing is save
 the wire.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist.sync import ring_ops
 from tfdist.sync.protocol import check_op
+
+if TYPE_CHECKING:
+    from tfdist.sync.ring import Ring
 
 
 class ReplicaCommunicator:
@@ -40,22 +47,24 @@ class ReplicaCommunicator:
 
     def __init__(
         self,
-        num_replicas,
-        options=None,
-        replica_id=None,
-        ring=None,
-        gather=None,
-        traffic=None,
-        order=None,
-    ):
+        num_replicas: int,
+        options: tf.distribute.experimental.CommunicationOptions | None = None,
+        replica_id: tf.Tensor | None = None,
+        ring: Ring | None = None,
+        gather: Callable[[tf.Tensor, Any], tf.Tensor | None] | None = None,
+        traffic: Traffic | None = None,
+        order: tf.Variable | None = None,
+    ) -> None:
         self.num_replicas = num_replicas
         self.options = options
         self.replica_id = tf.constant(0) if replica_id is None else replica_id
-        self.examples = None
+        self.examples: tf.Tensor | None = None
         self._ring, self._gather, self._traffic = ring, gather, traffic
         self._order = order
 
-    def all_reduce(self, values, op="sum"):
+    def all_reduce(
+        self, values: Sequence[tf.Tensor | tf.IndexedSlices], op: str = "sum"
+    ) -> list[tf.Tensor]:
         """Reduces each value over all replicas, in as few messages as dtypes allow."""
         check_op(op, values)
         n = self.num_replicas
@@ -63,19 +72,19 @@ class ReplicaCommunicator:
         bytes_sent = 2 * (n - 1) / n if around_a_ring else n - 1
         return self._by_dtype(values, lambda same: self._all_reduce_one_dtype(same, op), bytes_sent)
 
-    def all_gather(self, values):
+    def all_gather(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Stacks each value over all replicas."""
         if self.num_replicas == 1:
             return [value[tf.newaxis] for value in values]
         return self._by_dtype(values, self._all_gather_one_dtype, self.num_replicas - 1)
 
-    def all_to_all(self, values):
+    def all_to_all(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Gives each replica rows of its own."""
         n = self.num_replicas
         bytes_sent = (n - 1) / n if self._ring is not None else n - 1
         return self._by_dtype(values, self._all_to_all_one_dtype, bytes_sent)
 
-    def group_sum(self, values, groups):
+    def group_sum(self, values: Sequence[tf.Tensor], groups: tf.Tensor) -> list[tf.Tensor]:
         """Sums each value over the replicas of this one's group."""
         size = tf.reduce_sum(tf.cast(groups == groups[self.replica_id], tf.float64))
         sent = 2 * (size - 1) / size if self._ring is not None else self.num_replicas - 1

@@ -1,5 +1,10 @@
 """DiLoCo: local training, and an outer optimizer that steps on what it changed."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
@@ -13,6 +18,10 @@ from tfdist.sync.algorithm import (
     weighted_mean,
 )
 from tfdist.sync.sync_sgd import compress, compressor_state, config_of
+
+if TYPE_CHECKING:
+    from tfdist.gradient_compression.compressor import Compressor
+    from tfdist.sync.protocol import Communicator
 
 # Weighs replicas alike where none has seen an example since the last synchronisation.
 _TINY = 1e-9
@@ -48,7 +57,13 @@ class DiLoCo(Algorithm):
 
     reduces_gradients = False
 
-    def __init__(self, period, outer_optimizer=None, fragments=1, compressor=None):
+    def __init__(
+        self,
+        period: int,
+        outer_optimizer: keras.optimizers.Optimizer | None = None,
+        fragments: int = 1,
+        compressor: Compressor | None = None,
+    ) -> None:
         self.period = integer("period", period, least=1)
         self.fragments = integer("fragments", fragments, least=1)
         if self.fragments > self.period:
@@ -68,7 +83,12 @@ class DiLoCo(Algorithm):
         )
         self.compressor = compressor
 
-    def check(self, num_replicas, optimizer, variables):
+    def check(
+        self,
+        num_replicas: int,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[tf.Variable],
+    ) -> None:
         if self.fragments > len(variables):
             raise ValueError(
                 f"fragments={self.fragments}: the model has {len(variables)} trainable "
@@ -77,7 +97,7 @@ class DiLoCo(Algorithm):
         if self.compressor is not None:
             self.compressor.check(self.outer_optimizer, variables)
 
-    def init(self, variables):
+    def init(self, variables: Sequence[tf.Variable]) -> dict[str, Any]:
         anchors = [
             keras.Variable(tf.zeros(v.shape, v.dtype), name=f"anchor_{i}", aggregation="none")
             for i, v in enumerate(variables)
@@ -97,11 +117,13 @@ class DiLoCo(Algorithm):
             "outer optimizers": optimizers,
         }
 
-    def start(self, state, variables):
+    def start(self, state: dict[str, Any], variables: Sequence[tf.Variable]) -> None:
         for anchor, variable in zip(state["anchors"], variables):
             anchor.value.assign(tf.convert_to_tensor(variable))
 
-    def after_update(self, state, variables, communicator):
+    def after_update(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> tf.Tensor:
         step = state["step"][0].assign_add(1)
         for examples in state["examples"]:
             examples.assign_add(tf.cast(communicator.examples, tf.float64))
@@ -137,14 +159,18 @@ class DiLoCo(Algorithm):
             anchor.value.assign(tf.convert_to_tensor(variables[i]))  # within its constraint
         examples.assign(0)
 
-    def average(self, state, variables, communicator):
+    def average(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> None:
         for part, examples in zip(_parts(variables, self.fragments), state["examples"]):
             assign_weighted_mean([variables[i] for i in part], examples + _TINY, communicator)
 
-    def agrees_at(self, step):
+    def agrees_at(self, step: int) -> bool:
         return step == 0 or (self.fragments == 1 and step % self.period == 0)
 
-    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+    def bytes_per_step(
+        self, shapes: Sequence[Sequence[int]], num_replicas: int, dtype_bytes: int = 4
+    ) -> float:
         if self.compressor is None:
             return all_reduce_bytes(shapes, num_replicas, dtype_bytes) / self.period
         sent = 0
@@ -153,7 +179,7 @@ class DiLoCo(Algorithm):
             sent += self.compressor.bytes_per_step(of, num_replicas, dtype_bytes)
         return sent / self.period
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "period": self.period,
             "fragments": self.fragments,

@@ -1,5 +1,10 @@
 """Local SGD: replicas train by themselves, and average their models now and then."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 
 from tfdist.arguments import integer
@@ -10,6 +15,9 @@ from tfdist.sync.algorithm import (
     new_variable,
     weighted_mean,
 )
+
+if TYPE_CHECKING:
+    from tfdist.sync.protocol import Communicator
 
 
 class LocalSGD(Algorithm):
@@ -46,7 +54,13 @@ class LocalSGD(Algorithm):
         Wang et al., 1910.00643 (slow momentum).
     """
 
-    def __init__(self, period, warmup_steps=0, slow_momentum=0.0, slow_learning_rate=1.0):
+    def __init__(
+        self,
+        period: int,
+        warmup_steps: int = 0,
+        slow_momentum: float = 0.0,
+        slow_learning_rate: float = 1.0,
+    ) -> None:
         self.period = integer("period", period, least=1)
         self.warmup_steps = integer("warmup_steps", warmup_steps, least=0)
         if not 0 <= slow_momentum < 1:
@@ -56,14 +70,14 @@ class LocalSGD(Algorithm):
         self.slow_momentum, self.slow_learning_rate = slow_momentum, slow_learning_rate
 
     @property
-    def reduces_gradients(self):
+    def reduces_gradients(self) -> bool:  # type: ignore[override]
         return self.warmup_steps > 0
 
     @property
     def _slow(self):
         return self.slow_momentum > 0 or self.slow_learning_rate != 1
 
-    def init(self, variables):
+    def init(self, variables: Sequence[tf.Variable]) -> dict[str, Any]:
         state = super().init(variables)
         state["examples"] = [new_variable(tf.zeros([], tf.float64))]
         if self._slow:
@@ -71,11 +85,13 @@ class LocalSGD(Algorithm):
             state["momenta"] = [new_variable(tf.zeros(v.shape, v.dtype)) for v in variables]
         return state
 
-    def start(self, state, variables):
+    def start(self, state: dict[str, Any], variables: Sequence[tf.Variable]) -> None:
         for anchor, variable in zip(state.get("anchors", ()), variables):
             anchor.assign(tf.convert_to_tensor(variable))
 
-    def reduce_gradients(self, state, gradients, communicator):
+    def reduce_gradients(
+        self, state: dict[str, Any], gradients: list[tf.Tensor], communicator: Communicator
+    ) -> list[tf.Tensor]:
         if not self.warmup_steps:
             return gradients
 
@@ -85,7 +101,9 @@ class LocalSGD(Algorithm):
         warming_up = state["step"][0] < self.warmup_steps
         return tf.cond(warming_up, mean, lambda: [tf.identity(g) for g in gradients])
 
-    def after_update(self, state, variables, communicator):
+    def after_update(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> tf.Tensor:
         step = state["step"][0].assign_add(1)
         examples = state["examples"][0]
         examples.assign_add(tf.cast(communicator.examples, tf.float64))
@@ -116,16 +134,20 @@ class LocalSGD(Algorithm):
             variable.assign(anchor - self.slow_learning_rate * new)
             anchor.assign(tf.convert_to_tensor(variable))  # within its constraint
 
-    def average(self, state, variables, communicator):
+    def average(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> None:
         assign_weighted_mean(variables, state["examples"][0], communicator)
 
-    def agrees_at(self, step):
+    def agrees_at(self, step: int) -> bool:
         return step <= self.warmup_steps or (step - self.warmup_steps) % self.period == 0
 
-    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+    def bytes_per_step(
+        self, shapes: Sequence[Sequence[int]], num_replicas: int, dtype_bytes: int = 4
+    ) -> float:
         return all_reduce_bytes(shapes, num_replicas, dtype_bytes) / self.period
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "period": self.period,
             "warmup_steps": self.warmup_steps,

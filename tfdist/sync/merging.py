@@ -4,12 +4,23 @@ The range that an observer has seen is the widest of all replicas (a mean of max
 small), and a sample of what passed by is drawn from what all have.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    import keras
+
 
 _OPS = ("max", "min")
 
 
-def merge_by(variable, rule):
+def merge_by(
+    variable: keras.Variable, rule: str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+) -> None:
     """Says how a layer's state becomes that of all replicas: at the end of a step.
 
     Under a local algorithm, at its synchronisations. NaN where a replica has NaN.

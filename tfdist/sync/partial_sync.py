@@ -1,6 +1,10 @@
 """Partial synchronisation: each step, replicas average gradients in small groups."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +17,11 @@ from tfdist.sync.algorithm import (
     new_variable,
     weighted_mean,
 )
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfdist.sync.protocol import Communicator
 
 
 class PartialSync(Algorithm):
@@ -44,26 +53,33 @@ class PartialSync(Algorithm):
         seed: int of at least 0, of the table of groups; the same on all workers.
     """
 
-    def __init__(self, group_size, resync_every, seed=0):
+    def __init__(self, group_size: int, resync_every: int, seed: int = 0) -> None:
         self.group_size = integer("group_size", group_size, least=2)
         self.resync_every = integer("resync_every", resync_every, least=1)
         # None would be another table on each worker.
         self.seed = integer("seed", seed, least=0)
 
-    def check(self, num_replicas, optimizer, variables):
+    def check(
+        self,
+        num_replicas: int,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[tf.Variable],
+    ) -> None:
         if self.group_size > num_replicas:
             raise ValueError(
                 f"group_size={self.group_size}: the strategy has {num_replicas} replicas; "
                 f"expected an int from 2 to {num_replicas}."
             )
 
-    def init(self, variables):
+    def init(self, variables: Sequence[tf.Variable]) -> dict[str, Any]:
         return {
             **super().init(variables),
             "examples": [new_variable(tf.zeros([], tf.float64))],
         }
 
-    def reduce_gradients(self, state, gradients, communicator):
+    def reduce_gradients(
+        self, state: dict[str, Any], gradients: list[tf.Tensor], communicator: Communicator
+    ) -> list[tf.Tensor]:
         table = groups_table(communicator.num_replicas, self.group_size, self.seed)
         groups = tf.constant(table)[state["step"][0] % len(table)]
         return weighted_mean(
@@ -72,7 +88,9 @@ class PartialSync(Algorithm):
             lambda values: communicator.group_sum(values, groups),
         )
 
-    def after_update(self, state, variables, communicator):
+    def after_update(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> tf.Tensor:
         step = state["step"][0].assign_add(1)
         examples = state["examples"][0]
         examples.assign_add(tf.cast(communicator.examples, tf.float64))
@@ -84,13 +102,17 @@ class PartialSync(Algorithm):
 
         return tf.cond(step % self.resync_every == 0, resync, lambda: False)
 
-    def average(self, state, variables, communicator):
+    def average(
+        self, state: dict[str, Any], variables: Sequence[tf.Variable], communicator: Communicator
+    ) -> None:
         assign_weighted_mean(variables, state["examples"][0], communicator)
 
-    def agrees_at(self, step):
+    def agrees_at(self, step: int) -> bool:
         return step % self.resync_every == 0
 
-    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+    def bytes_per_step(
+        self, shapes: Sequence[Sequence[int]], num_replicas: int, dtype_bytes: int = 4
+    ) -> float:
         # Each step has the same sizes of groups.
         groups = groups_table(num_replicas, self.group_size, self.seed)[0]
         sent = sum(
@@ -99,7 +121,7 @@ class PartialSync(Algorithm):
         resync = all_reduce_bytes(shapes, num_replicas, dtype_bytes)
         return sent / num_replicas + resync / self.resync_every
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "group_size": self.group_size,
             "resync_every": self.resync_every,

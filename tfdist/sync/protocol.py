@@ -4,6 +4,9 @@ Two classes say it: `tfdist.sync.communicator.ReplicaCommunicator` in training, 
 threads and NumPy in the tests, so that an algorithm is tried without TensorFlow's collectives.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import tensorflow as tf
@@ -28,7 +31,9 @@ class Communicator(Protocol):
     replica_id: tf.Tensor
     examples: tf.Tensor | None
 
-    def all_reduce(self, values, op="sum"):
+    def all_reduce(
+        self, values: Sequence[tf.Tensor | tf.IndexedSlices], op: str = "sum"
+    ) -> list[tf.Tensor]:
         """Reduces each value over all replicas, element by element.
 
         A maximum and a minimum are exact, and NaN where a replica has NaN.
@@ -47,7 +52,7 @@ class Communicator(Protocol):
             TypeError: the maximum or minimum of `tf.IndexedSlices`.
         """
 
-    def all_gather(self, values):
+    def all_gather(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Stacks each value over all replicas.
 
         Args:
@@ -57,7 +62,7 @@ class Communicator(Protocol):
             A list of tensors of shapes `(num_replicas, *shape)`, in the order of the replicas.
         """
 
-    def all_to_all(self, values):
+    def all_to_all(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Gives each replica rows of its own.
 
         Args:
@@ -67,7 +72,7 @@ class Communicator(Protocol):
             A list of tensors like `values`, whose row i came from replica i.
         """
 
-    def group_sum(self, values, groups):
+    def group_sum(self, values: Sequence[tf.Tensor], groups: tf.Tensor) -> list[tf.Tensor]:
         """Sums each value over the replicas of this one's group.
 
         Args:
@@ -80,7 +85,7 @@ class Communicator(Protocol):
         """
 
 
-def check_op(op, values):
+def check_op(op: str, values: Sequence[tf.Tensor | tf.IndexedSlices]) -> None:
     """Raises where `all_reduce` does not know `op`, or not for these values."""
     if op not in OPS:
         raise ValueError(f'all_reduce received op={op!r}: expected "sum", "max" or "min".')

@@ -30,7 +30,7 @@ class Asynchrony(NamedTuple):
 
     max_staleness: int | None = None
     staleness_scaling: bool = False
-    histogram: dict | None = None
+    histogram: dict[int, int] | None = None
 
 
 class StalenessBound:
@@ -55,24 +55,24 @@ class StalenessBound:
         max_staleness: int of at least 0, or None for no bound.
     """
 
-    def __init__(self, max_staleness=None):
+    def __init__(self, max_staleness: int | None = None) -> None:
         self.max_staleness = max_staleness
         self._handed_out, self._finished = 0, 0
-        self._finished_before = {}  # by number of the steps that are out
+        self._finished_before: dict[int, int] = {}  # by number of the steps that are out
 
-    def may_hand_out(self):
+    def may_hand_out(self) -> bool:
         """Whether the staleness of all steps stays within the bound with one more."""
         if self.max_staleness is None:
             return True
         before = min(self._finished_before.values(), default=self._finished)
         return self._handed_out - before <= self.max_staleness
 
-    def hand_out(self, number):
+    def hand_out(self, number: int) -> None:
         """Notes that the step called `number` is out."""
         self._finished_before[number] = self._finished
         self._handed_out += 1
 
-    def finish(self, number):
+    def finish(self, number: int) -> None:
         """Notes that it is done, and its update applied."""
         del self._finished_before[number]
         self._finished += 1
@@ -105,16 +105,17 @@ class StalenessLog:
     (3.0, 2.0)
     """
 
-    def __init__(self, total=None):
-        self.counts, self._total = {}, total
+    def __init__(self, total: dict[int, int] | None = None) -> None:
+        self.counts: dict[int, int] = {}
+        self._total = total
 
-    def add(self, staleness):
+    def add(self, staleness: int) -> None:
         """Counts a step."""
         for counts in (self.counts, self._total):
             if counts is not None:
                 counts[staleness] = counts.get(staleness, 0) + 1
 
-    def logs(self, histogram=False):
+    def logs(self, histogram: bool = False) -> dict[str, float]:
         """Dict of floats: mean, largest, and the number of steps by buckets of staleness."""
         total = sum(self.counts.values())
         mean = sum(value * count for value, count in self.counts.items()) / max(1, total)

@@ -1,9 +1,20 @@
 """Synchronous SGD: every step, all replicas apply the mean gradient."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 
 from tfdist.arguments import integer
 from tfdist.sync.algorithm import Algorithm, all_reduce_bytes, new_variable
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfdist.gradient_compression.compressor import Compressor
+    from tfdist.sync.protocol import Communicator
 
 
 class SyncSGD(Algorithm):
@@ -22,25 +33,32 @@ class SyncSGD(Algorithm):
 
     local = False
 
-    def __init__(self, compressor=None, warmup_steps=0):
+    def __init__(self, compressor: Compressor | None = None, warmup_steps: int = 0) -> None:
         self.compressor = compressor
         self.warmup_steps = integer("warmup_steps", warmup_steps, least=0)
 
     @property
-    def reduces_gradients(self):
+    def reduces_gradients(self) -> bool:  # type: ignore[override]
         return self.compressor is not None
 
-    def check(self, num_replicas, optimizer, variables):
+    def check(
+        self,
+        num_replicas: int,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[tf.Variable],
+    ) -> None:
         if self.compressor is not None:
             self.compressor.check(optimizer, variables)
 
-    def init(self, variables):
+    def init(self, variables: Sequence[tf.Variable]) -> dict[str, Any]:
         return {
             **super().init(variables),
             "compressor": compressor_state(self.compressor, variables),
         }
 
-    def reduce_gradients(self, state, gradients, communicator):
+    def reduce_gradients(
+        self, state: dict[str, Any], gradients: list[tf.Tensor], communicator: Communicator
+    ) -> list[tf.Tensor]:
         def exact():
             sums = communicator.all_reduce(gradients)
             return [total / communicator.num_replicas for total in sums]
@@ -54,22 +72,31 @@ class SyncSGD(Algorithm):
             return compressed()
         return tf.cond(state["step"][0] < self.warmup_steps, exact, compressed)
 
-    def bytes_per_step(self, shapes, num_replicas, dtype_bytes=4):
+    def bytes_per_step(
+        self, shapes: Sequence[Sequence[int]], num_replicas: int, dtype_bytes: int = 4
+    ) -> float:
         if self.compressor is None:
             return all_reduce_bytes(shapes, num_replicas, dtype_bytes)
         return self.compressor.bytes_per_step(shapes, num_replicas, dtype_bytes)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"compressor": config_of(self.compressor), "warmup_steps": self.warmup_steps}
 
 
-def compressor_state(compressor, variables):
+def compressor_state(
+    compressor: Compressor | None, variables: Sequence[tf.Variable]
+) -> dict[str, list[tf.Variable]]:
     """Dict of lists of variables: the state of a compressor of such variables, empty for None."""
     state = {} if compressor is None else compressor.init(variables)
     return {name: [new_variable(value) for value in values] for name, values in state.items()}
 
 
-def compress(compressor, state, values, communicator):
+def compress(
+    compressor: Compressor,
+    state: dict[str, list[tf.Variable]],
+    values: Sequence[tf.Tensor],
+    communicator: Communicator,
+) -> list[tf.Tensor]:
     """The mean of `values` over replicas; assigns `state`, which `compressor_state` returned."""
     before = {name: [v.read_value() for v in variables] for name, variables in state.items()}
     means, after = compressor.reduce(before, values, communicator)
@@ -79,6 +106,6 @@ def compress(compressor, state, values, communicator):
     return means
 
 
-def config_of(compressor):
+def config_of(compressor: Compressor | None) -> list[Any] | None:
     """A compressor's class and arguments, as JSON values; None for none."""
-    return compressor and [type(compressor).__name__, compressor.get_config()]
+    return None if compressor is None else [type(compressor).__name__, compressor.get_config()]

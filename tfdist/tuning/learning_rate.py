@@ -1,6 +1,9 @@
 """The learning rate of a batch that is as many times larger as there are replicas."""
 
+from __future__ import annotations
+
 import math
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -57,7 +60,14 @@ class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
       (1404.5997).
     """
 
-    def __init__(self, base, rule="linear", warmup_steps=0, replicas=None, name=None):
+    def __init__(
+        self,
+        base: float | keras.optimizers.schedules.LearningRateSchedule,
+        rule: str = "linear",
+        warmup_steps: int = 0,
+        replicas: int | None = None,
+        name: str | None = None,
+    ) -> None:
         if rule not in _RULES:
             raise ValueError(f"rule is {rule!r}; expected one of {', '.join(_RULES)}.")
         warmup_steps = integer("warmup_steps", warmup_steps, least=0)
@@ -71,16 +81,17 @@ class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         in_scope = tf.distribute.get_strategy().num_replicas_in_sync
         self.factor = _RULES[rule](in_scope if replicas is None else replicas)
 
-    def __call__(self, step):
-        is_schedule = isinstance(self.base, keras.optimizers.schedules.LearningRateSchedule)
-        base = self.base(step) if is_schedule else self.base
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        base = self.base
+        if isinstance(base, keras.optimizers.schedules.LearningRateSchedule):
+            base = base(step)
         base = keras.ops.cast(base, "float32")
         if self.warmup_steps == 0:
             return base * self.factor
         done = keras.ops.cast(step, "float32") / self.warmup_steps
         return base * (1.0 + (self.factor - 1.0) * keras.ops.minimum(done, 1.0))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         base = self.base
         if isinstance(base, keras.optimizers.schedules.LearningRateSchedule):
             base = keras.saving.serialize_keras_object(base)
@@ -93,7 +104,7 @@ class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         if isinstance(config["base"], dict):
             config = {**config, "base": keras.saving.deserialize_keras_object(config["base"])}
         return cls(**config)

@@ -1,8 +1,16 @@
 """What a search for hyper-parameters has found."""
 
+from __future__ import annotations
+
 import json
 import math
+import os
 import pathlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 
 class SearchResults:
@@ -16,7 +24,13 @@ class SearchResults:
             `hyperparameters` (dict) and `error` (the last line of its traceback, or None).
     """
 
-    def __init__(self, objective, direction, trials, load_model):
+    def __init__(
+        self,
+        objective: str,
+        direction: str,
+        trials: Iterable[dict[str, Any]],
+        load_model: Callable[[str], keras.Model],
+    ) -> None:
         self.objective, self.direction = objective, direction
         sign = 1 if direction == "min" else -1
 
@@ -27,15 +41,15 @@ class SearchResults:
         self.trials = sorted(trials, key=order)
         self._load_model = load_model
 
-    def best_hyperparameters(self):
+    def best_hyperparameters(self) -> dict[str, Any]:
         """The dict of hyper-parameters of the best trial."""
         return dict(self.trials[0]["hyperparameters"])
 
-    def best_model(self):
+    def best_model(self) -> keras.Model:
         """The model of the best trial: the weights of its best epoch, a new optimizer."""
         return self._load_model(self.trials[0]["trial"])
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The trials as JSON; written to `path` where one is given.
 
         Returns:
@@ -47,7 +61,7 @@ class SearchResults:
             pathlib.Path(path).write_text(text)
         return text
 
-    def __str__(self):
+    def __str__(self) -> str:
         names = self._names()
         rows = [["trial", self.objective, *names, "status"]]
         for trial in self.trials:
@@ -60,7 +74,7 @@ class SearchResults:
             for row in rows
         )
 
-    def plot(self, path):
+    def plot(self, path: str | os.PathLike[str]) -> None:
         """Draws the objective against each hyper-parameter, and the best so far.
 
         Needs matplotlib: `pip install "tfdist[plots]"`.

@@ -1,12 +1,17 @@
 """A search for hyper-parameters, by KerasTuner: on one worker, or on several at once."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import json
+import os
 import pathlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -16,24 +21,28 @@ from tfdist.strategies.single import answering
 from tfdist.tuning.oracle_service import OracleService, environment
 from tfdist.tuning.results import SearchResults
 
+if TYPE_CHECKING:
+    import keras_tuner
+    import tensorflow as tf
+
 _TUNERS = {"random": "RandomSearch", "bayesian": "BayesianOptimization", "hyperband": "Hyperband"}
 _PROJECT = "trials"
 
 
 def search(
-    build,
-    x=None,
-    y=None,
+    build: Callable[[keras_tuner.HyperParameters], keras.Model],
+    x: Any = None,
+    y: Any = None,
     *,
-    objective="val_loss",
-    max_trials=10,
-    tuner="random",
-    directory="search",
-    strategy=None,
-    seed=0,
-    verbose=0,
-    **fit,
-):
+    objective: str | keras_tuner.Objective = "val_loss",
+    max_trials: int = 10,
+    tuner: str = "random",
+    directory: str | os.PathLike[str] = "search",
+    strategy: tf.distribute.Strategy | None = None,
+    seed: int = 0,
+    verbose: int = 0,
+    **fit: Any,
+) -> SearchResults:
     """Searches for the hyper-parameters that train the best model.
 
     ```python
