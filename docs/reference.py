@@ -31,6 +31,12 @@ PAGES = {
         tfdist.gradient_compression,
         None,
     ),
+    "model_compression": (
+        "Model compression",
+        "How small the model gets.",
+        tfdist.model_compression,
+        None,
+    ),
     "metrics": ("Metrics", "For `model.compile`, exact on replicas.", tfdist.metrics, None),
     "evaluation": (
         "Evaluation",

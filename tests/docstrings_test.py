@@ -76,6 +76,7 @@ def test_these_are_all():
     assert len(EXAMPLES) > 10
 
 
+@pytest.mark.filterwarnings("ignore:MultiWorkerMirroredStrategy found no TF_CONFIG")
 @pytest.mark.parametrize(
     "module",
     [

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tfdist import experimental as experimental
     from tfdist import gradient_compression as gradient_compression
     from tfdist import metrics as metrics
+    from tfdist import model_compression as model_compression
     from tfdist import strategies as strategies
     from tfdist import sync as sync
     from tfdist import tuning as tuning
@@ -89,6 +90,7 @@ _MODULES = (
     "data",
     "checkpointing",
     "callbacks",
+    "model_compression",
     "metrics",
     "evaluation",
     "tuning",

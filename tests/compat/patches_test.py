@@ -375,6 +375,13 @@ def an_optimizer_that_keras_builds(monkeypatch):
     return [(found, [False] * len(found)), (bool(found), True)]
 
 
+@case(TEMPORARY, TensorFlowTrainer, "train_step")
+def a_model_that_is_not_pruned(monkeypatch):
+    model = compiled()
+    model.fit(X, Y, verbose=0)
+    return [("train_step" in vars(model), False), (of_class(model, "train_step"))]
+
+
 @case(TEMPORARY, tf.random, "shuffle")
 def arrays_that_keras_shuffles(monkeypatch):
     stock, during = tf.random.shuffle, []
@@ -492,6 +499,7 @@ def parameter_servers(monkeypatch):
     "_initialize_local_devices",
 )
 def stock_workers(monkeypatch):
+    monkeypatch.setenv("TFDIST_LOCAL_RANK", "0")  # else it says that it trains alone
     tfdist.MultiWorkerMirroredStrategy()
     return [(tf.distribute.MultiWorkerMirroredStrategy().num_replicas_in_sync, 1)]
 

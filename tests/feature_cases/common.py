@@ -26,7 +26,7 @@ def feature(function=None, *, tolerance=1e-5, quick=WORKERS):
     Args:
         function: what is listed; its name in words is the feature's.
         tolerance: by how much numbers may differ, relative and absolute.
-        quick: `WORKERS`, `EACH_KIND` or `SLOW`.
+        quick: topologies of `features_test.py`, such as `WORKERS`, `EACH_KIND` or `SLOW`.
     """
     if function is None:
         return lambda function: feature(function, tolerance=tolerance, quick=quick)

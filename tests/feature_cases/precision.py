@@ -39,6 +39,20 @@ def jit_compile():
     return fit(small_model(jit_compile=True))
 
 
+@feature(quick=("one device",))  # where XLA has the whole step, and knows no collective
+def jit_compile_with_synchronized_normalization():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8),
+            keras.layers.BatchNormalization(synchronized=True),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=True)
+    return fit(model)
+
+
 @feature(tolerance=BFLOAT16_BOUND)
 def mixed_bfloat16():
     return _way_of_weights("mixed_bfloat16", keras.optimizers.SGD(1e-4))

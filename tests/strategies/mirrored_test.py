@@ -1,4 +1,3 @@
-import inspect
 import pathlib
 import re
 import subprocess
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from signatures import arguments_of
 
 import tfdist
 
@@ -21,8 +21,8 @@ def test_it_is_a_tf_distribute_strategy():
 
 
 def test_it_takes_the_same_arguments():
-    stock = inspect.signature(tf.distribute.MirroredStrategy.__init__)
-    assert inspect.signature(tfdist.MirroredStrategy.__init__) == stock
+    stock = arguments_of(tf.distribute.MirroredStrategy.__init__)
+    assert arguments_of(tfdist.MirroredStrategy.__init__) == stock
 
 
 def test_without_devices_it_is_where_tensorflows_is():

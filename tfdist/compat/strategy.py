@@ -116,6 +116,8 @@ def adopt(strategy, on_new_variable, on_collective, sum_over_workers=None):
         )
 
     def _replica_ctx_all_reduce(reduce_op, value, options=None):
+        if strategy.num_replicas_in_sync == 1:
+            return tf.nest.map_structure(tf.identity, value)  # XLA has no collectives here
         on_collective()
         if sum_over_workers is not None:
             sums = sum_over_workers(tf.nest.flatten(value))

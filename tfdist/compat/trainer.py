@@ -30,8 +30,15 @@ from tfdist.compat import (
     inputs,
     py_dataset,
 )
-from tfdist.compat.replacing import replace
+from tfdist.compat.replacing import note, replace
 from tfdist.compat.strategy import is_tfdist
+
+note(
+    __name__,
+    TensorFlowTrainer,
+    "on a model without a strategy that was given to `tfdist.model_compression.prune`",
+    train_step=("always", "masks what was pruned, behind the step"),
+)
 
 
 def install():
@@ -136,6 +143,24 @@ def _as_on_one_device(original):
         return gpu_dtypes.is_on_gpus(strategy) and model_supports_jit(self)
 
     return _resolve_auto_jit_compile
+
+
+@contextlib.contextmanager
+def behind_train_step(model, function):
+    """Calls `function` at the end of each train step of a plain model, traced with it."""
+    train_step = model.train_step
+
+    def step(data):
+        logs = train_step(data)
+        function()
+        return logs
+
+    vars(model)["train_step"] = step  # past Keras, which would track it
+    try:
+        yield
+    finally:
+        if vars(model).get("train_step") is step:
+            del vars(model)["train_step"]
 
 
 def _make_function(kind, original):

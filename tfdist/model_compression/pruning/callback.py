@@ -1,0 +1,156 @@
+"""The callback that prunes while `fit` trains."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist import compat
+from tfdist.compat import trainer as compat_trainer
+from tfdist.compat import training_state
+from tfdist.model_compression.pruning.allocations.allocation import Allocation
+from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.masks import Masks
+from tfdist.model_compression.pruning.report import PrunedWeight, PruningReport
+from tfdist.model_compression.pruning.schedules.schedule import Schedule
+from tfdist.model_compression.pruning.structures.structure import Structure
+from tfdist.model_compression.pruning.weights import PrunableWeight, Skipped
+from tfdist.strategies import checks
+
+
+class Pruning(keras.callbacks.Callback):
+    """Prunes the model that it was made for; see `tfdist.model_compression.prune`.
+
+    It counts the steps of every `fit` that it is passed to, and changes the masks as its schedule
+    says. The masks hold in each step of each `fit` of the model, also without it. `Checkpoint`
+    keeps them and the count.
+
+    Under gradient-sync callbacks with local steps masks change at a synchronisation only, so that
+    they are those of the average model, alike on all replicas.
+
+    Limits: not with parameter servers.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        weights: list[PrunableWeight],
+        skipped: list[Skipped],
+        criterion: Criterion,
+        structure: Structure,
+        schedule: Schedule,
+        allocation: Allocation,
+    ) -> None:
+        super().__init__()
+        compat.install()
+        strategy = compat_trainer.strategy_of(model)
+        if strategy is not None and strategy.is_asynchronous:
+            raise ValueError(
+                f"{model.name!r} is trained with parameter servers, where workers see different "
+                "weights at the same time: expected another strategy. Prune there, or before."
+            )
+        if strategy is None and not training_state.is_single_device(model.distribute_strategy):
+            raise checks.not_trained_by_tfdist("Pruning", model.distribute_strategy)
+        self._pruned, self._strategy, self._skipped = model, strategy, skipped
+        with strategy.scope() if strategy is not None else contextlib.nullcontext():
+            self._masks = Masks(weights, criterion, structure, allocation, schedule)
+        self._settings = {
+            "criterion": criterion,
+            "structure": structure,
+            "schedule": schedule,
+            "allocation": allocation,
+        }
+        self._active = False
+        on_all = strategy.run if strategy is not None else lambda function: function()
+        self._begin = tf.function(lambda: on_all(self._begin_replica))
+        _hold(model, strategy, self._behind_update)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings, as JSON values."""
+        return {
+            name: keras.saving.serialize_keras_object(value)
+            for name, value in self._settings.items()
+        }
+
+    def report(self) -> PruningReport:
+        """What is masked by now, by kernel, and which layers were skipped, and why."""
+        pruned = [
+            PrunedWeight(weight.name, weight.size, int(weight.size - np.sum(_one_of(mask))))
+            for weight, mask in zip(self._masks.weights, self._masks.masks)
+        ]
+        return PruningReport(pruned, list(self._skipped), self._pruned.count_params())
+
+    @contextlib.contextmanager
+    def around_fit(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[None]:
+        """Lets the schedule run for the whole of a `fit`; called by `tfdist.strategies.checks`.
+
+        Raises:
+            ValueError: it is the `fit` of another model.
+        """
+        if model is not self._pruned:
+            raise ValueError(
+                f"This Pruning was made for the model {self._pruned.name!r}, and `fit` is one of "
+                f"{model.name!r}: expected the callback that `prune` has made for it."
+            )
+        if self._strategy is not None:
+            self._strategy.next_call["pruning"] = str(self.get_config())
+        # Keras makes the function of the steps once; it must be one that counts.
+        model.train_function = None
+        self._active = True
+        try:
+            yield
+        finally:
+            model.train_function = None
+            self._active = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._begin()  # what is due in front of the first step
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint holds: the count, and the masks, eight to a byte."""
+        values = [_one_of(variable) for variable in self._masks.variables]
+        return {
+            "counts": [int(value) for value in values[:2]],
+            "masks": [np.packbits(value.reshape(-1)) for value in values[2:]],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        values: list[Any] = [np.int64(count) for count in state["counts"]]
+        for weight, bits in zip(self._masks.weights, state["masks"]):
+            values.append(np.unpackbits(bits, count=weight.size).astype(bool).reshape(weight.shape))
+        for variable, value in zip(self._masks.variables, values):
+            variable.assign(value)
+
+    def _behind_update(self, communicator, agreed):
+        if self._active:
+            self._masks.advance(tf.cast(agreed, tf.bool))
+        self._masks.hold()
+
+    def _begin_replica(self):
+        self._masks.advance(tf.constant(True), steps=0)
+        self._masks.hold()
+
+
+def _hold(model, strategy, link):
+    """Calls `link` behind each update of the model from now on, in the place of an earlier one."""
+    earlier = vars(model).get("_tfdist_pruning")
+    if earlier is not None:
+        earlier.close()
+    stack = contextlib.ExitStack()
+    if strategy is not None:
+        stack.enter_context(strategy.after_update(model).linked("masks", link))
+    else:
+        stack.enter_context(compat_trainer.behind_train_step(model, lambda: link(None, True)))
+    vars(model)["_tfdist_pruning"] = stack
+    model.train_function = None
+
+
+def _one_of(variable):
+    """A variable's value, the first replica's, as an array."""
+    values = getattr(variable, "values", None)
+    return (values[0] if values else variable).numpy()

@@ -1,0 +1,106 @@
+"""`prune`: an ordinary Keras model, and a callback that prunes it while `fit` trains it."""
+
+from __future__ import annotations
+
+import keras
+
+from tfdist.model_compression import by_name
+from tfdist.model_compression.pruning import allocations, criteria, schedules, structures
+from tfdist.model_compression.pruning.allocations.allocation import Allocation
+from tfdist.model_compression.pruning.callback import Pruning
+from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.schedules.schedule import Schedule
+from tfdist.model_compression.pruning.structures.structure import Structure
+from tfdist.model_compression.pruning.weights import Filters, PrunableWeight, Skipped, weights_of
+
+CRITERIA = {"magnitude": criteria.Magnitude, "random": criteria.Random}
+STRUCTURES = {"weight": structures.Weight, "2:4": structures.NM, "block": structures.Block}
+ALLOCATIONS = {
+    "uniform": allocations.Uniform,
+    "erdos_renyi": allocations.ErdosRenyi,
+    "global": allocations.Global,
+    "lamp": allocations.LAMP,
+}
+SCHEDULES = {"constant": schedules.Constant, "cubic": schedules.Cubic}
+
+
+def prune(
+    model: keras.Model,
+    criterion: str | Criterion = "magnitude",
+    structure: str | Structure = "weight",
+    schedule: Schedule | None = None,
+    allocation: str | Allocation = "uniform",
+    filters: Filters = None,
+) -> Pruning:
+    """Prepares a model for pruning; `fit` with the callback that it returns prunes it.
+
+    The model stays as it is: names, `summary()`, `count_params()`, its file. Masks stand beside
+    it and are applied behind each update, on all replicas alike, also by a later `fit` without
+    the callback. In a file they are the zeros: who prunes a loaded model again keeps them.
+
+    Example:
+
+    >>> import keras, numpy, tfdist
+    >>> compression = tfdist.model_compression
+    >>> with tfdist.auto_strategy().scope():
+    ...     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+    ...     model.compile("sgd", "mse")
+    >>> pruning = compression.prune(model, schedule=compression.Constant(final=0.75, begin=2))
+    >>> x, y = numpy.ones((64, 8)), numpy.ones((64, 10))
+    >>> history = model.fit(x, y, batch_size=16, verbose=0, callbacks=[pruning])
+    >>> int((model.layers[0].kernel.numpy() == 0).sum())
+    60
+
+    Args:
+        model: a built Keras model of any kind, made in the scope of its strategy.
+        criterion: what a weight is worth: "magnitude", "random", or an object.
+        structure: what goes together: "weight", "2:4" (of each four inputs of an output two),
+            "block" (`Block(4, 1)`), or an object.
+        schedule: how much, and when: `Constant` or `Cubic`. Defaults to what is zero already,
+            held there; of "2:4" to half from the first step on.
+        allocation: where: "uniform" (the same part of each kernel, the first and the last
+            layer's included), "erdos_renyi", "global", "lamp", or an object.
+        filters: which layers, as `keras.Model.quantize` takes it: a regular expression or
+            several, searched in their names, or a function of a layer.
+
+    Returns:
+        A `Pruning` callback; its `report()` says what went, and which layers were skipped, and
+        why.
+
+    Raises:
+        ValueError: there is nothing to prune; a sparsity that the structure cannot have.
+        TypeError: an argument is of another kind.
+    """
+    criterion = by_name.get("criterion", criterion, CRITERIA)
+    structure = by_name.get("structure", structure, STRUCTURES)
+    allocation = by_name.get("allocation", allocation, ALLOCATIONS)
+    if schedule is None:
+        schedule = schedules.Constant(structure.fixed or 0.0)
+    schedule = by_name.get("schedule", schedule, SCHEDULES)
+    if structure.fixed is not None and abs(schedule.final - structure.fixed) > 1e-9:
+        raise ValueError(
+            f"{type(schedule).__name__}(final={schedule.final}): this structure has a sparsity of "
+            f"{structure.fixed} and no other. Leave the schedule out, or pass final="
+            f"{structure.fixed}."
+        )
+    weights, skipped = weights_of(model, filters)
+    weights, unfit = _fitting(weights, structure)
+    skipped = skipped + unfit
+    if not weights:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
+        raise ValueError(f"Nothing of {model.name!r} can be pruned: {reasons}.")
+    return Pruning(model, weights, skipped, criterion, structure, schedule, allocation)
+
+
+def _fitting(
+    weights: list[PrunableWeight], structure: Structure
+) -> tuple[list[PrunableWeight], list[Skipped]]:
+    """The weights that can have the structure, and why the others cannot."""
+    fit, unfit = [], []
+    for weight in weights:
+        reason = structure.refusal(weight.matrix)
+        if reason is None:
+            fit.append(weight)
+        else:
+            unfit.append(Skipped(weight.name, reason))
+    return fit, unfit

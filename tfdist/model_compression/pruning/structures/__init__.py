@@ -1,0 +1,7 @@
+"""What goes together: one file a structure."""
+
+from tfdist.model_compression.pruning.structures.block import Block
+from tfdist.model_compression.pruning.structures.n_m import NM
+from tfdist.model_compression.pruning.structures.weight import Weight
+
+__all__ = ["NM", "Block", "Weight"]
