@@ -63,33 +63,37 @@ def last_lines(output):
     return re.findall(r"worker (\d) of \d: (loss [\d.]+, accuracy [\d.]+)", output)
 
 
-def test_the_tutorial_gives_the_same_loss_in_all_its_ways(script, tmp_path):
-    folders = [tmp_path / name for name in ("one", "two", "node0", "node1")]
-    for folder in folders:
-        folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    nodes = ["--nnodes", "2", "--rendezvous", f"127.0.0.1:{port}", "-n", "1"]
-    ways = [
-        [sys.executable, script],
-        [*RUN, "-n", "2", script],
-        [*RUN, *nodes, "--node-rank", "0", script],
-        [*RUN, *nodes, "--node-rank", "1", script],
-    ]
+def run_all(ways, tmp_path):
+    """What the script's last line says on each worker, of each way to start it, in a folder."""
+    folders = [tmp_path / str(number) for number in range(len(ways))]
     with Programs() as programs:
-        started = [
-            programs.start(way, cwd=folder, env=ENVIRONMENT) for way, folder in zip(ways, folders)
-        ]
+        started = []
+        for way, folder in zip(ways, folders):
+            folder.mkdir()
+            started.append(programs.start(way, cwd=folder, env=ENVIRONMENT))
         for one in started:
             assert one.wait(180) == 0, one.err
-    said = [sorted(last_lines(one.out)) for one in started]
-    ((_, expected),) = said[0]
-    assert said == [[("0", expected)], [("0", expected), ("1", expected)]] + [
-        [("0", expected)],
-        [("1", expected)],
-    ]
-    assert (folders[1] / "digits.keras").exists() and (folders[2] / "digits.keras").exists()
-    assert not (folders[3] / "digits.keras").exists()  # only the chief writes
+    return [sorted(last_lines(one.out)) for one in started]
+
+
+def test_the_tutorial_gives_two_workers_the_loss_of_one_device(script, tmp_path):
+    one, two = run_all([[sys.executable, script], [*RUN, "-n", "2", script]], tmp_path)
+    ((_, expected),) = one
+    assert two == [("0", expected), ("1", expected)]
+    assert all((tmp_path / folder / "digits.keras").exists() for folder in "01")
+
+
+@pytest.mark.slow  # the launcher's own tests have the rendezvous
+def test_the_tutorial_gives_two_machines_the_loss_of_one_device(script, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    nodes = [*RUN, "--nnodes", "2", "--rendezvous", f"127.0.0.1:{port}", "-n", "1"]
+    ways = [[*nodes, "--node-rank", rank, script] for rank in "01"]
+    one, *two = run_all([[sys.executable, script], *ways], tmp_path)
+    ((_, expected),) = one
+    assert two == [[("0", expected)], [("1", expected)]]
+    assert (tmp_path / "1" / "digits.keras").exists()  # the chief's
+    assert not (tmp_path / "2" / "digits.keras").exists()
 
 
 # ---- links
