@@ -1,23 +1,13 @@
 """How small the model gets: verbs over ordinary Keras models."""
 
-from tfdist.model_compression.pruning import (
-    LAMP,
-    NM,
-    Block,
-    Constant,
-    Cubic,
-    ErdosRenyi,
-    Global,
-    Magnitude,
-    PrunedWeight,
-    Pruning,
-    PruningReport,
-    Random,
-    Skipped,
-    Uniform,
-    Weight,
-    prune,
-)
+from tfdist.model_compression.pruning.allocations import LAMP, ErdosRenyi, Global, Uniform
+from tfdist.model_compression.pruning.callback import Pruning
+from tfdist.model_compression.pruning.criteria import Magnitude, Random
+from tfdist.model_compression.pruning.prune import prune
+from tfdist.model_compression.pruning.report import PrunedWeight, PruningReport
+from tfdist.model_compression.pruning.schedules import Constant, Cubic
+from tfdist.model_compression.pruning.structures import NM, Block, Weight
+from tfdist.model_compression.pruning.weights import Skipped
 
 __all__ = [
     "LAMP",
