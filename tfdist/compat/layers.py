@@ -19,6 +19,6 @@ def own_variables(layer):
 
 
 def input_structure(model):
-    """What a functional or sequential model is called with: `keras.KerasTensor` in its structure."""
+    """What a functional or sequential model is called with: a structure of `KerasTensor`."""
     functional = getattr(model, "_functional", None) or model
     return functional._inputs_struct
