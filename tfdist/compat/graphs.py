@@ -1,6 +1,7 @@
 """What a tensor of a traced step was computed from, and the same computation on other values.
 
 Needs: the order of a graph's operations (`Operation._id`), `FuncGraph.captures`,
+`Graph._get_function` (the graph of a function that is called),
 `Graph._functions` with their `add_to_graph` and `cached_definition`, and TensorFlow's
 registry of operations; `FuncGraph.outer_graph` and the class of a loop's body.
 Why: whether a number that a step returns comes from its metrics alone, or whether what a
@@ -20,6 +21,13 @@ _READ = "ReadVariableOp"
 def in_graph(tensor):
     """Whether `tensor` is one of a graph, of which the functions here know something."""
     return isinstance(tensor, tf.Tensor) and hasattr(tensor, "graph")
+
+
+def called(operation):
+    """The graph of the function that an operation calls; None if it calls none."""
+    if operation.type not in ("PartitionedCall", "StatefulPartitionedCall"):
+        return None
+    return getattr(operation.graph._get_function(operation.get_attr("f").name), "graph", None)
 
 
 def in_a_loop():

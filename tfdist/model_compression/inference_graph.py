@@ -7,12 +7,13 @@ at what a `call` computes by itself. TensorFlow's graph of one prediction holds 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfdist.compat.layers import input_structure
+from tfdist.compat.layers import calls_noted, input_structure
 from tfdist.compat.variables import held
 
 # Tried for axes whose length the model leaves open; short ones where a table of positions ends.
@@ -29,12 +30,16 @@ class InferenceGraph:
         outputs: list of its tensors that are the model's outputs.
         variables: dict of the model's Keras variables by the name of the tensor that hands them
             in (a resource); `ReadVariableOp` has it as its input.
+        owners: dict of the innermost layer that computes an operation, by the operation's name.
+        calls: list of a layer, what it was called with and what it returned, inner calls first.
     """
 
     graph: tf.Graph
     inputs: list[tf.Tensor]
     outputs: list[tf.Tensor]
     variables: dict[str, keras.Variable]
+    owners: dict[str, keras.Layer]
+    calls: list[tuple[keras.Layer, Any, Any]]
 
 
 def inference_graph(model: keras.Model, rows: int = 1) -> InferenceGraph:
@@ -50,12 +55,13 @@ def inference_graph(model: keras.Model, rows: int = 1) -> InferenceGraph:
     error: Exception | None = None
     for length in _LENGTHS:
         inputs = keras.tree.map_structure(
-            lambda one, length=length: tf.TensorSpec(_known(one.shape, rows, length), one.dtype),
+            lambda one, length=length: tf.TensorSpec(sizes_of(one.shape, rows, length), one.dtype),
             input_specs(model),
         )
         function = tf.function(lambda x: model(x, training=False), autograph=False)
         try:
-            concrete = function.get_concrete_function(inputs)
+            with calls_noted(model) as (owners, calls):
+                concrete = function.get_concrete_function(inputs)
         except Exception as failed:  # a shorter one may do
             error = error or failed
             continue
@@ -66,7 +72,8 @@ def inference_graph(model: keras.Model, rows: int = 1) -> InferenceGraph:
             if id(outside) in handles
         }
         given = [t for t in concrete.inputs if t.name not in variables and t.dtype != tf.resource]
-        return InferenceGraph(concrete.graph, given, tf.nest.flatten(concrete.outputs), variables)
+        outputs = tf.nest.flatten(concrete.outputs)
+        return InferenceGraph(concrete.graph, given, outputs, variables, owners, calls)
     raise ValueError(
         f"The model {model.name!r} cannot be called with inputs of the shapes that it was built "
         f"with: {error}"
@@ -95,8 +102,7 @@ def input_specs(model: keras.Model) -> Any:
     )
 
 
-def _known(shape, rows, length):
-    shape = list(shape)
-    return [rows if shape[0] is None else shape[0]] + [
-        length if size is None else size for size in shape[1:]
-    ]
+def sizes_of(shape: Sequence[int | None], rows: int, length: int = _LENGTHS[-1]) -> list[int]:
+    """`shape` with `rows` for an open batch, and `length` for each other open axis."""
+    first, *rest = shape
+    return [rows if first is None else first] + [length if n is None else n for n in rest]

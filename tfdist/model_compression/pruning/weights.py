@@ -121,9 +121,9 @@ def weights_of(
         if reason is not None:
             skipped.append(Skipped(layer.path, reason))
             continue
-        for name in _kernel_names(layer):
+        for name in kernel_names(layer):
             variable = getattr(layer, name)
-            found.append(PrunableWeight(layer, variable, *_axes(layer, variable)))
+            found.append(PrunableWeight(layer, variable, *kernel_axes(layer, variable)))
     return found, skipped
 
 
@@ -150,7 +150,7 @@ def _check(filters):
 def _reason_to_skip(layer, filters):
     if not matches(layer, filters):
         return "filters leave it out"
-    if not _kernel_names(layer):
+    if not kernel_names(layer):
         kind = type(layer).__name__
         if isinstance(layer, layers.Embedding):
             return "an Embedding: each row serves its own word; factorize or quantize it"
@@ -164,14 +164,20 @@ def _reason_to_skip(layer, filters):
     return None
 
 
-def _kernel_names(layer):
+def kernel_names(layer):
+    """The attributes of a layer that hold its kernels; none where it is not known."""
     for classes, names in _KERNELS:
         if isinstance(layer, classes):
             return names
     return ()
 
 
-def _axes(layer, variable):
+def is_depthwise(layer, variable):
+    """Whether each output of a kernel comes of one input."""
+    return isinstance(layer, _DEPTHWISE) or variable is getattr(layer, "depthwise_kernel", None)
+
+
+def kernel_axes(layer, variable):
     """The axes of a kernel that an output sums over, and the others: mostly the last one."""
     axes = tuple(range(len(variable.shape)))
     if isinstance(layer, layers.EinsumDense):
@@ -180,7 +186,7 @@ def _axes(layer, variable):
         own = {letter for letter in kernel if letter in output and letter not in inputs}
         outputs = tuple(i for i in axes if kernel[i] in own)
         return tuple(i for i in axes if i not in outputs), outputs
-    if isinstance(layer, _DEPTHWISE) or variable is getattr(layer, "depthwise_kernel", None):
+    if is_depthwise(layer, variable):
         return axes[:-2], axes[-2:]  # each input and each of its multiples is an output
     if isinstance(layer, _TRANSPOSED):
         return (*axes[:-2], axes[-1]), (axes[-2],)  # Keras has outputs in front of inputs there

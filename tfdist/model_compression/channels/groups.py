@@ -1,0 +1,186 @@
+"""Groups of channels of which each can go, with all that belongs to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers
+
+from tfdist.compat.layers import all_layers, own_weights
+from tfdist.model_compression.channels.channels import Channels
+from tfdist.model_compression.pruning.weights import (
+    Filters,
+    Skipped,
+    is_depthwise,
+    kernel_axes,
+    kernel_names,
+    matches,
+)
+
+_ATTENTION = (layers.MultiHeadAttention, layers.GroupQueryAttention)
+
+
+@dataclasses.dataclass(frozen=True)
+class Producer:
+    """An axis of a kernel along which channels are made.
+
+    Attributes:
+        layer: the Keras layer.
+        variable: the kernel, a Keras variable.
+        axis: int.
+    """
+
+    layer: keras.Layer
+    variable: keras.Variable
+    axis: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """What of a variable belongs to the channels of a group.
+
+    Attributes:
+        variable: the Keras variable.
+        axis: int.
+        channels: int64 `(length of the axis,)`: which channel of the group a place belongs to;
+            -1 for those of other groups.
+    """
+
+    variable: keras.Variable
+    axis: int
+    channels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Channels of which each can go, with all that belongs to it, and the others stay right.
+
+    Attributes:
+        producers: list of `Producer`: the kernels that make them.
+        size: int, how many channels can go; one of them stays at least.
+        members: list of `Member`: weights, without the statistics of normalizations.
+    """
+
+    producers: list[Producer]
+    size: int
+    members: list[Member]
+
+    @property
+    def name(self) -> str:
+        """The path of the kernel that makes them; the first of several."""
+        return self.producers[0].variable.path
+
+
+def groups_of(
+    model: keras.Model, channels: Channels, kind: str, filters: Filters = None
+) -> tuple[list[Group], list[Skipped]]:
+    """The groups of a model, and why other kernels have none.
+
+    Args:
+        model: the Keras model.
+        channels: what `channels_of` has found.
+        kind: "filter" (filters of convolutions and neurons) or "head" (of attention).
+        filters: see `tfdist.model_compression.prune`.
+    """
+    producers, skipped = _producers(model, channels, kind)
+    refused = dict(channels.reasons)
+    for one in producers:
+        reason = _refusal(one.layer, filters)
+        if reason is not None:
+            for channel in channels.of[id(one.variable), one.axis]:
+                refused.setdefault(int(channel), reason)
+    found = []
+    for together in _together(producers, channels):
+        every = np.unique([*(c for p in together for c in channels.of[id(p.variable), p.axis])])
+        free = np.array([channel for channel in every if int(channel) not in refused], np.int64)
+        if len(free):
+            found.append(Group(together, len(free), _members(model, channels, free)))
+        else:
+            reason = refused[int(every[0])]
+            skipped += [Skipped(one.variable.path, reason) for one in together]
+    return found, skipped
+
+
+def _producers(model, channels, kind):
+    found, skipped, inner = [], [], set()
+    for layer in all_layers(model):
+        if isinstance(layer, _ATTENTION):
+            inside = [one for one in all_layers(layer) if one is not layer]
+            inner |= {id(one) for one in inside if not _is_output(layer, one)}
+            if kind == "head":
+                value = next(one for one in inside if one.name == "value")
+                found.append(Producer(layer, value.kernel, 1))
+    if kind == "filter":
+        for layer in all_layers(model):
+            if id(layer) in inner:
+                continue
+            for name in kernel_names(layer):
+                variable = getattr(layer, name)
+                if is_depthwise(layer, variable):  # it hands on the channels of what it reads
+                    continue
+                for axis in kernel_axes(layer, variable)[1]:
+                    found.append(Producer(layer, variable, axis))
+    kept = []
+    for one in found:
+        if variable_is_followed(one, channels):
+            kept.append(one)
+        else:
+            skipped.append(Skipped(one.variable.path, "it has one channel, or none that is read"))
+    return kept, skipped
+
+
+def _is_output(attention, layer):
+    """Whether it makes what attention returns, which are neurons; its heads go as a whole."""
+    # GroupQueryAttention returns as many as it was called with, whatever it is asked for.
+    return layer.name == "attention_output" and isinstance(attention, layers.MultiHeadAttention)
+
+
+def variable_is_followed(producer: Producer, channels: Channels) -> bool:
+    """Whether anything is known of the channels that a kernel makes."""
+    return (id(producer.variable), producer.axis) in channels.of
+
+
+def _refusal(layer, filters):
+    if not matches(layer, filters):
+        return f"filters leave {layer.name} out"
+    if getattr(layer, "quantization_mode", None) is not None:
+        return f"{layer.name} is quantized ({layer.quantization_mode}); prune first, quantize then"
+    if getattr(layer, "lora_enabled", False):
+        return f"{layer.name} has LoRA weights beside its kernel; merge them first"
+    if not layer.trainable:
+        return f"{layer.name} is not trainable"
+    return None
+
+
+def _together(producers: Sequence[Producer], channels: Channels) -> list[list[Producer]]:
+    """Producers of the same channels, as of a residual sum, in the order of the model."""
+    found: list[tuple[set[int], list[Producer]]] = []
+    for one in producers:
+        own = {int(channel) for channel in channels.of[id(one.variable), one.axis]}
+        same = [entry for entry in found if entry[0] & own]
+        merged = (set.union(own, *(e[0] for e in same)), [p for e in same for p in e[1]] + [one])
+        place = found.index(same[0]) if same else len(found)
+        found = [entry for entry in found if entry not in same]
+        found.insert(place, merged)
+    return [entry[1] for entry in found]
+
+
+def _members(model, channels, free):
+    place = {int(channel): number for number, channel in enumerate(free)}
+    found, seen = [], set()
+    for layer in all_layers(model):
+        for variable in own_weights(layer):
+            if id(variable) in seen:
+                continue
+            seen.add(id(variable))
+            for axis in range(len(variable.shape)):
+                own = channels.of.get((id(variable), axis))
+                if own is None:
+                    continue
+                numbers = np.array([place.get(int(channel), -1) for channel in own], np.int64)
+                if np.any(numbers >= 0):
+                    found.append(Member(variable, axis, numbers))
+    return found

@@ -1,0 +1,1 @@
+"""Taking out of a model what was pruned."""
