@@ -1,7 +1,8 @@
 """All layers of a model, those inside of others and of the user's own classes, too.
 
 Needs: `Layer._flatten_layers`, `Layer._trainable_variables`, `._non_trainable_variables`,
-`Functional._inputs_struct`, `Sequential._functional`, `Trainer._compile_config`.
+`Functional._inputs_struct`, `Sequential._functional`,
+`KerasTensor._keras_history`, `Trainer._compile_config`.
 Why: `Model.layers` holds the outermost only, and `Layer.variables` those of inner layers, too;
 no public name says which variables are a layer's own, and `Model.inputs` is a flat list whatever
 the model is called with. `Layer.call` is public, but set on an object past `Layer.__setattr__`.
@@ -33,6 +34,12 @@ def input_structure(model):
     """What a functional or sequential model is called with: a structure of `KerasTensor`."""
     functional = getattr(model, "_functional", None) or model
     return functional._inputs_struct
+
+
+def new_input(tensor, shape):
+    """An input layer's tensor, named as that of `tensor`, of another shape with the batch."""
+    name = tensor._keras_history.operation.name
+    return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=name)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Which variable each slot of an optimizer belongs to.
 
-Needs: `BaseOptimizer._trainable_variables`, and that an optimizer holds its slots in lists of
-one for each of them (`Adam._momentums`); `LossScaleOptimizer.inner_optimizer` is public.
+Needs: `BaseOptimizer._trainable_variables`, `._model_variables_moving_average`, and that an
+optimizer holds its slots in lists of one for each of them (`Adam._momentums`);
+`LossScaleOptimizer.inner_optimizer` is public.
 Why: `Optimizer.variables` is one flat list, and names are made of paths that need not be unique.
 """
 
@@ -19,3 +20,14 @@ def slots_of(optimizer):
         if len(slots) == len(trained) and any(hasattr(slot, "assign") for slot in slots):
             found |= {id(s): v for s, v in zip(slots, trained) if s is not None}
     return found
+
+
+def averages_of(optimizer):
+    """A dict of the average of a variable (`use_ema`) by the id of the variable."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        return averages_of(inner)
+    if optimizer is None or not optimizer.built or not optimizer.use_ema:
+        return {}
+    averages = optimizer._model_variables_moving_average
+    return {id(v): one for v, one in zip(optimizer._trainable_variables, averages)}

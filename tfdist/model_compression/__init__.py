@@ -2,22 +2,28 @@
 
 from tfdist.model_compression.pruning.allocations import LAMP, ErdosRenyi, Global, Uniform
 from tfdist.model_compression.pruning.callback import Pruning
-from tfdist.model_compression.pruning.criteria import Magnitude, Random
+from tfdist.model_compression.pruning.criteria import L1, L2, Magnitude, Random
 from tfdist.model_compression.pruning.prune import prune
-from tfdist.model_compression.pruning.report import PrunedWeight, PruningReport
+from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight, PruningReport
 from tfdist.model_compression.pruning.schedules import Constant, Cubic
-from tfdist.model_compression.pruning.structures import NM, Block, Weight
+from tfdist.model_compression.pruning.structures import NM, Block, Filter, Head, Weight
 from tfdist.model_compression.pruning.weights import Skipped
+from tfdist.model_compression.shrinking.shrink import shrink
 
 __all__ = [
+    "L1",
+    "L2",
     "LAMP",
     "NM",
     "Block",
     "Constant",
     "Cubic",
     "ErdosRenyi",
+    "Filter",
     "Global",
+    "Head",
     "Magnitude",
+    "PrunedChannels",
     "PrunedWeight",
     "Pruning",
     "PruningReport",
@@ -26,4 +32,5 @@ __all__ = [
     "Uniform",
     "Weight",
     "prune",
+    "shrink",
 ]

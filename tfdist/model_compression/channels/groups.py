@@ -184,3 +184,13 @@ def _members(model, channels, free):
                 if np.any(numbers >= 0):
                     found.append(Member(variable, axis, numbers))
     return found
+
+
+def zero_channels(group: Group) -> np.ndarray:
+    """bool `(group.size,)`: whether everything of a channel is zero."""
+    zero = np.ones(group.size, bool)
+    for member in group.members:
+        value = np.moveaxis(member.variable.numpy(), member.axis, 0)
+        used = np.any(value.reshape(len(value), -1) != 0, axis=1)
+        zero[np.unique(member.channels[used & (member.channels >= 0)])] = False
+    return zero

@@ -194,7 +194,8 @@ def _softmax(operation, given, labels, where):
     return [kept]
 
 
-@_rule("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "ResizeBilinear", "ResizeNearestNeighbor")
+@_rule("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "SpaceToBatchND", "BatchToSpaceND")
+@_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 def _window(operation, given, labels, where):
     before, after = _shape(operation.inputs[0]), _shape(operation.outputs[0])
     kept = []
@@ -202,7 +203,7 @@ def _window(operation, given, labels, where):
         if all(before[axis] == after[axis] for axis in axes_of(factor)):
             kept.append(factor)
         else:
-            labels.keep(factor, f"{where} pools over them")
+            labels.keep(factor, f"{where} changes how many there are")
     return [kept]
 
 

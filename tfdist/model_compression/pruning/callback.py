@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,13 +13,10 @@ import tensorflow as tf
 from tfdist import compat
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import training_state
-from tfdist.model_compression.pruning.allocations.allocation import Allocation
-from tfdist.model_compression.pruning.criteria.criterion import Criterion
-from tfdist.model_compression.pruning.masks import Masks
-from tfdist.model_compression.pruning.report import PrunedWeight, PruningReport
-from tfdist.model_compression.pruning.schedules.schedule import Schedule
-from tfdist.model_compression.pruning.structures.structure import Structure
-from tfdist.model_compression.pruning.weights import PrunableWeight, Skipped
+from tfdist.compat.optimizer_slots import averages_of
+from tfdist.model_compression.pruning.masks import Masks, one_of
+from tfdist.model_compression.pruning.report import PruningReport
+from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.strategies import checks
 
 
@@ -39,12 +36,9 @@ class Pruning(keras.callbacks.Callback):
     def __init__(
         self,
         model: keras.Model,
-        weights: list[PrunableWeight],
+        make_masks: Callable[[], Masks],
         skipped: list[Skipped],
-        criterion: Criterion,
-        structure: Structure,
-        schedule: Schedule,
-        allocation: Allocation,
+        settings: dict[str, Any],
     ) -> None:
         super().__init__()
         compat.install()
@@ -58,13 +52,8 @@ class Pruning(keras.callbacks.Callback):
             raise checks.not_trained_by_tfdist("Pruning", model.distribute_strategy)
         self._pruned, self._strategy, self._skipped = model, strategy, skipped
         with strategy.scope() if strategy is not None else contextlib.nullcontext():
-            self._masks = Masks(weights, criterion, structure, allocation, schedule)
-        self._settings = {
-            "criterion": criterion,
-            "structure": structure,
-            "schedule": schedule,
-            "allocation": allocation,
-        }
+            self._masks = make_masks()
+        self._settings = settings
         self._active = False
         on_all = strategy.run if strategy is not None else lambda function: function()
         self._begin = tf.function(lambda: on_all(self._begin_replica))
@@ -79,11 +68,7 @@ class Pruning(keras.callbacks.Callback):
 
     def report(self) -> PruningReport:
         """What is masked by now, by kernel, and which layers were skipped, and why."""
-        pruned = [
-            PrunedWeight(weight.name, weight.size, int(weight.size - np.sum(_one_of(mask))))
-            for weight, mask in zip(self._masks.weights, self._masks.masks)
-        ]
-        return PruningReport(pruned, list(self._skipped), self._pruned.count_params())
+        return PruningReport(self._masks.pruned(), list(self._skipped), self._pruned.count_params())
 
     @contextlib.contextmanager
     def around_fit(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[None]:
@@ -113,7 +98,7 @@ class Pruning(keras.callbacks.Callback):
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint holds: the count, and the masks, eight to a byte."""
-        values = [_one_of(variable) for variable in self._masks.variables]
+        values = [one_of(variable) for variable in self._masks.variables]
         return {
             "counts": [int(value) for value in values[:2]],
             "masks": [np.packbits(value.reshape(-1)) for value in values[2:]],
@@ -121,19 +106,24 @@ class Pruning(keras.callbacks.Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         values: list[Any] = [np.int64(count) for count in state["counts"]]
-        for weight, bits in zip(self._masks.weights, state["masks"]):
-            values.append(np.unpackbits(bits, count=weight.size).astype(bool).reshape(weight.shape))
+        for mask, bits in zip(self._masks.masks, state["masks"]):
+            count = mask.shape.num_elements()
+            values.append(np.unpackbits(bits, count=count).astype(bool).reshape(mask.shape))
         for variable, value in zip(self._masks.variables, values):
             variable.assign(value)
 
     def _behind_update(self, communicator, agreed):
         if self._active:
             self._masks.advance(tf.cast(agreed, tf.bool))
-        self._masks.hold()
+        self._hold()
 
     def _begin_replica(self):
         self._masks.advance(tf.constant(True), steps=0)
-        self._masks.hold()
+        self._hold()
+
+    def _hold(self):
+        # At the end of `fit` Keras puts the averages in the place of the weights.
+        self._masks.hold(averages_of(self._pruned.optimizer))
 
 
 def _hold(model, strategy, link):
@@ -148,9 +138,3 @@ def _hold(model, strategy, link):
         stack.enter_context(compat_trainer.behind_train_step(model, lambda: link(None, True)))
     vars(model)["_tfdist_pruning"] = stack
     model.train_function = None
-
-
-def _one_of(variable):
-    """A variable's value, the first replica's, as an array."""
-    values = getattr(variable, "values", None)
-    return (values[0] if values else variable).numpy()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight
 from tfdist.model_compression.pruning.schedules.schedule import Schedule
 from tfdist.model_compression.pruning.structures.structure import Structure
 from tfdist.model_compression.pruning.weights import PrunableWeight
@@ -64,11 +67,21 @@ class Masks:
 
         tf.cond((due > self.changes) & agreed, change, lambda: tf.identity(self.changes))
 
-    def hold(self) -> None:
-        """Sets to zero what is masked; traced, on a replica."""
+    def hold(self, averages: dict[int, keras.Variable]) -> None:
+        """Sets to zero what is masked; traced, on a replica.
+
+        Args:
+            averages: dict by a variable's id of its average, which is masked, too.
+        """
         for weight, mask in zip(self.weights, self.masks):
-            value = weight.variable.value
-            value.assign(tf.where(mask, value, tf.zeros([], value.dtype)))
+            keep_where(mask, weight.variable, averages)
+
+    def pruned(self) -> Sequence[PrunedWeight | PrunedChannels]:
+        """What is masked by now, by kernel."""
+        return [
+            PrunedWeight(weight.name, weight.size, int(weight.size - np.sum(one_of(mask))))
+            for weight, mask in zip(self.weights, self.masks)
+        ]
 
     def _change(self, due, step):
         values = [tf.convert_to_tensor(weight.variable.value) for weight in self.weights]
@@ -86,6 +99,20 @@ class Masks:
         for weight, mask, stay in zip(self.weights, self.masks, kept):
             whole = self._structure.spread(stay, weight.matrix)
             mask.assign(weight.from_matrix(whole) & mask)
+
+
+def keep_where(mask, variable, averages):
+    """Sets a Keras variable, and its average, to zero where `mask` is False."""
+    for one in (variable, averages.get(id(variable))):
+        if one is not None:
+            value = one.value
+            value.assign(tf.where(mask, value, tf.zeros([], value.dtype)))
+
+
+def one_of(variable):
+    """A variable's value, the first replica's, as an array."""
+    values = getattr(variable, "values", None)
+    return (values[0] if values else variable).numpy()
 
 
 def _keep(scores, zeros):

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from tfdist.model_compression import by_name
 from tfdist.model_compression.pruning import allocations, criteria, schedules, structures
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.callback import Pruning
+from tfdist.model_compression.pruning.channel_masks import ChannelMasks
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.masks import Masks
+from tfdist.model_compression.pruning.prunable_groups import prunable_groups
 from tfdist.model_compression.pruning.schedules.schedule import Schedule
 from tfdist.model_compression.pruning.structures.structure import Structure
 from tfdist.model_compression.pruning.weights import Filters, PrunableWeight, Skipped, weights_of
 
-CRITERIA = {"magnitude": criteria.Magnitude, "random": criteria.Random}
-STRUCTURES = {"weight": structures.Weight, "2:4": structures.NM, "block": structures.Block}
+CRITERIA = {
+    "magnitude": criteria.Magnitude,
+    "l1": criteria.L1,
+    "l2": criteria.L2,
+    "random": criteria.Random,
+}
+STRUCTURES = {
+    "weight": structures.Weight,
+    "2:4": structures.NM,
+    "block": structures.Block,
+    "filter": structures.Filter,
+    "head": structures.Head,
+}
 ALLOCATIONS = {
     "uniform": allocations.Uniform,
     "erdos_renyi": allocations.ErdosRenyi,
@@ -53,9 +69,10 @@ def prune(
 
     Args:
         model: a built Keras model of any kind, made in the scope of its strategy.
-        criterion: what a weight is worth: "magnitude", "random", or an object.
+        criterion: what a weight is worth: "magnitude", "l1", "l2", "random", or an object.
         structure: what goes together: "weight", "2:4" (of each four inputs of an output two),
-            "block" (`Block(4, 1)`), or an object.
+            "block" (`Block(4, 1)`), "filter" (a filter or a neuron with all that belongs to it),
+            "head" (of attention), or an object. `shrink` takes filters and heads out.
         schedule: how much, and when: `Constant` or `Cubic`. Defaults to what is zero already,
             held there; of "2:4" to half from the first step on.
         allocation: where: "uniform" (the same part of each kernel, the first and the last
@@ -83,13 +100,35 @@ def prune(
             f"{structure.fixed} and no other. Leave the schedule out, or pass final="
             f"{structure.fixed}."
         )
-    weights, skipped = weights_of(model, filters)
-    weights, unfit = _fitting(weights, structure)
-    skipped = skipped + unfit
-    if not weights:
+    if structure.kind is not None and not allocation.of_channels:
+        raise ValueError(
+            f"{type(allocation).__name__} is an allocation of single weights: expected "
+            '"uniform" or "global" for whole channels.'
+        )
+    if structure.kind is None:
+        weights, skipped = weights_of(model, filters)
+        weights, unfit = _fitting(weights, structure)
+        skipped = skipped + unfit
+        found: Sequence = weights
+    else:
+        groups, skipped = prunable_groups(model, structure.kind, filters)
+        found = groups
+    if not found:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
         raise ValueError(f"Nothing of {model.name!r} can be pruned: {reasons}.")
-    return Pruning(model, weights, skipped, criterion, structure, schedule, allocation)
+
+    def make_masks():
+        if structure.kind is None:
+            return Masks(weights, criterion, structure, allocation, schedule)
+        return ChannelMasks(groups, criterion, allocation, schedule)
+
+    settings = {
+        "criterion": criterion,
+        "structure": structure,
+        "schedule": schedule,
+        "allocation": allocation,
+    }
+    return Pruning(model, make_masks, skipped, settings)
 
 
 def _fitting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from tfdist.model_compression.pruning.weights import Skipped
@@ -28,23 +29,45 @@ class PrunedWeight:
 
 
 @dataclasses.dataclass(frozen=True)
+class PrunedChannels:
+    """Channels that go together, after a pass.
+
+    Attributes:
+        name: the path of the kernel that makes them.
+        channels: int, how many can go; one of them stays at least.
+        zeros: int, how many are masked.
+        others: list of str, the paths of further kernels that make the same channels, as in a
+            residual sum.
+    """
+
+    name: str
+    channels: int
+    zeros: int
+    others: list[str]
+
+    @property
+    def sparsity(self) -> float:
+        return self.zeros / self.channels
+
+
+@dataclasses.dataclass(frozen=True)
 class PruningReport:
     """What was pruned, by kernel, and what was skipped, by layer, with the reason.
 
     Attributes:
-        pruned: list of `PrunedWeight`.
+        pruned: list of `PrunedWeight`; of filters and heads of `PrunedChannels`.
         skipped: list of `Skipped`, with `name` and `reason`.
         parameters: int, all weights of the model, those that cannot be pruned, too.
     """
 
-    pruned: list[PrunedWeight]
+    pruned: Sequence[PrunedWeight | PrunedChannels]
     skipped: list[Skipped]
     parameters: int
 
     @property
     def sparsity(self) -> float:
-        """The part of the kernels' weights that is masked."""
-        return sum(one.zeros for one in self.pruned) / sum(one.weights for one in self.pruned)
+        """The part of the kernels' weights, or of the channels, that is masked."""
+        return sum(one.zeros for one in self.pruned) / sum(map(_size, self.pruned))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -60,13 +83,19 @@ class PruningReport:
     def __str__(self) -> str:
         names = [one.name for one in self.pruned] + [one.name for one in self.skipped]
         width = max(map(len, names))
-        lines = [f"{'kernel':<{width}}  {'weights':>10}  {'zeros':>10}  sparsity"]
+        what = "channels" if isinstance(self.pruned[0], PrunedChannels) else "weights"
+        lines = [f"{'kernel':<{width}}  {what:>10}  {'zeros':>10}  sparsity"]
         for one in self.pruned:
-            counts = f"{one.weights:>10,}  {one.zeros:>10,}"
-            lines.append(f"{one.name:<{width}}  {counts}  {one.sparsity:8.2%}")
-        weights, zeros = (
-            sum(getattr(one, key) for one in self.pruned) for key in ("weights", "zeros")
-        )
-        lines.append(f"{'all':<{width}}  {weights:>10,}  {zeros:>10,}  {self.sparsity:8.2%}")
+            counts = f"{_size(one):>10,}  {one.zeros:>10,}"
+            others = getattr(one, "others", [])
+            also = f"  with {', '.join(others)}" if others else ""
+            lines.append(f"{one.name:<{width}}  {counts}  {one.sparsity:8.2%}{also}")
+        zeros = sum(one.zeros for one in self.pruned)
+        counts = f"{sum(map(_size, self.pruned)):>10,}  {zeros:>10,}"
+        lines.append(f"{'all':<{width}}  {counts}  {self.sparsity:8.2%}")
         lines += [f"{one.name:<{width}}  skipped: {one.reason}" for one in self.skipped]
         return "\n".join(lines)
+
+
+def _size(one):
+    return one.channels if isinstance(one, PrunedChannels) else one.weights

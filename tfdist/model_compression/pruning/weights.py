@@ -105,12 +105,7 @@ def weights_of(
     Raises:
         ValueError: the model has no weights yet; `filters` is something else.
     """
-    _check(filters)
-    if not model.weights:
-        raise ValueError(
-            f"The model {model.name!r} has no weights yet: expected one that is built. Give it "
-            "a `keras.Input`, or call it on a batch first."
-        )
+    check_model(model, filters)
     found, skipped, seen = [], [], set()
     for layer in all_layers(model):
         own = [v for v in own_variables(layer) if id(v) not in seen]
@@ -137,7 +132,13 @@ def matches(layer: keras.Layer, filters: Filters) -> bool:
     return any(re.search(pattern, layer.name) for pattern in patterns)
 
 
-def _check(filters):
+def check_model(model: keras.Model, filters: Filters) -> None:
+    """Raises ValueError where a model has no weights yet, or `filters` is something else."""
+    if not model.weights:
+        raise ValueError(
+            f"The model {model.name!r} has no weights yet: expected one that is built. Give it "
+            "a `keras.Input`, or call it on a batch first."
+        )
     if filters is None or callable(filters) or isinstance(filters, str):
         return
     if not isinstance(filters, (list, tuple)) or not all(isinstance(one, str) for one in filters):

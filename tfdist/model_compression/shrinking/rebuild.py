@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfdist.compat.layers import all_layers, input_structure, not_compiled
+from tfdist.compat.layers import all_layers, input_structure, new_input, not_compiled
 from tfdist.model_compression.channels.channels import Channels
 from tfdist.model_compression.shrinking.layer_configs import owner_of, smaller
 
@@ -46,12 +46,15 @@ def rebuilt(model: keras.Model, channels: Channels, gone: set[int]) -> keras.Mod
         if isinstance(layer, layers.Reshape):
             return _reshape(layer, channels, gone)
         if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            inputs = _inputs(layer, channels, gone)
-            return keras.models.clone_model(layer, input_tensors=inputs, clone_function=copy)
+            return clone(layer)
         return smaller(layer, left)
 
+    def clone(one):
+        inputs = _inputs(one, channels, gone)
+        return keras.models.clone_model(one, input_tensors=inputs, clone_function=copy)
+
     with not_compiled(model):
-        small = keras.models.clone_model(model, clone_function=copy)
+        small = clone(model)
     for old, new in zip(all_layers(model), all_layers(small)):
         if old.trainable != new.trainable:
             new.trainable = old.trainable
@@ -67,14 +70,12 @@ def places_kept(channels: Channels, gone: set[int]) -> Kept:
 
 
 def _inputs(model, channels, gone):
-    """Inputs for a nested model, of which some channels are gone."""
-    known = channels.inputs.get(id(model), [])
-    specs = keras.tree.flatten(input_structure(model))
-    made = []
-    for spec, axes in zip(specs, known):
-        shape = _without(list(spec.shape), axes, gone)
-        made.append(keras.Input(batch_shape=shape, dtype=spec.dtype, name=spec.name))
-    return keras.tree.pack_sequence_as(input_structure(model), made)
+    """Inputs for a copy of a model, of which some channels are gone where it is a nested one."""
+    structure = input_structure(model)
+    tensors = keras.tree.flatten(structure)
+    known = channels.inputs.get(id(model)) or [[]] * len(tensors)
+    made = [new_input(t, _without(list(t.shape), axes, gone)) for t, axes in zip(tensors, known)]
+    return keras.tree.pack_sequence_as(structure, made)
 
 
 def _without(shape, axes, gone):

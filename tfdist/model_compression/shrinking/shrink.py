@@ -9,7 +9,7 @@ import numpy as np
 
 from tfdist.compat import trainer as compat_trainer
 from tfdist.model_compression.channels.channels import Channels, channels_of
-from tfdist.model_compression.channels.groups import Group, groups_of
+from tfdist.model_compression.channels.groups import groups_of, zero_channels
 from tfdist.model_compression.shrinking.check import check_same_outputs
 from tfdist.model_compression.shrinking.rebuild import places_kept, rebuilt
 from tfdist.model_compression.shrinking.training import compile_like
@@ -95,16 +95,6 @@ def pruned_channels(model: keras.Model, channels: Channels) -> set[int]:
                 dead = inside & zero[np.where(inside, member.channels, 0)]
                 gone |= {int(channel) for channel in own[dead]}
     return gone
-
-
-def zero_channels(group: Group) -> np.ndarray:
-    """bool `(group.size,)`: whether everything of a channel is zero."""
-    zero = np.ones(group.size, bool)
-    for member in group.members:
-        value = np.moveaxis(member.variable.numpy(), member.axis, 0)
-        used = np.any(value.reshape(len(value), -1) != 0, axis=1)
-        zero[np.unique(member.channels[used & (member.channels >= 0)])] = False
-    return zero
 
 
 def _check_kind(model):

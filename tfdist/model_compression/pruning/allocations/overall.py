@@ -16,3 +16,4 @@ class Global(Allocation):
     """
 
     joint = True
+    of_channels = True

@@ -13,5 +13,7 @@ from tfdist.model_compression.pruning.allocations.allocation import Allocation
 class Uniform(Allocation):
     """Each tensor gives the same part of its weights, the first and the last layer's, too."""
 
+    of_channels = True
+
     def sparsities(self, shapes: Sequence[Sequence[int]], sparsity: float) -> list[float]:
         return [sparsity] * len(shapes)

@@ -15,9 +15,12 @@ class Structure:
 
     Attributes:
         fixed: float, the only sparsity that it has, or None.
+        kind: str, "filter" or "head" where whole channels of the model go, with all that
+            belongs to them; None for weights of a kernel.
     """
 
     fixed: float | None = None
+    kind: str | None = None
 
     def refusal(self, shape: Sequence[int]) -> str | None:
         """Why a matrix of this shape cannot have it; None if it can."""

@@ -1,0 +1,162 @@
+"""The masks of a model's channels: which stay, with all that belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist.model_compression.channels.groups import Group, zero_channels
+from tfdist.model_compression.pruning.allocations.allocation import Allocation
+from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.masks import Masks, keep_where, one_of
+from tfdist.model_compression.pruning.report import PrunedChannels
+from tfdist.model_compression.pruning.schedules.schedule import Schedule
+from tfdist.sync.algorithm import new_variable
+
+
+class ChannelMasks(Masks):
+    """A bool for each channel, beside the model: False is zero with all that belongs to it.
+
+    To it belong what makes it (the filters of all kernels whose outputs are added up, biases,
+    scale and offset of a normalization) and what reads it, so that the model computes what it
+    does without the channel, whatever activation stands in between. What is zero altogether
+    already has gone.
+
+    The score of a channel is the mean of the scores of its kernels' weights. One channel of each
+    group stays.
+
+    Made in the scope of the model's strategy.
+
+    Args:
+        groups: list of `Group`.
+        criterion, allocation, schedule: see `tfdist.model_compression.prune`.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        criterion: Criterion,
+        allocation: Allocation,
+        schedule: Schedule,
+    ) -> None:
+        self.groups, self._criterion, self._allocation = groups, criterion, allocation
+        self._steps = tf.constant([step for step, _ in schedule.updates()], tf.int64)
+        self._zeros = [_zeros(groups, allocation, sparsity) for _, sparsity in schedule.updates()]
+        self.masks = [new_variable(tf.constant(_alive(group))) for group in groups]
+        self.step = new_variable(tf.zeros([], tf.int64))
+        self.changes = new_variable(tf.zeros([], tf.int64))
+        members = [
+            (member, number) for number, group in enumerate(groups) for member in group.members
+        ]
+        self._axes = _axes(members, [group.size for group in groups])
+        self._kernels = list(
+            {id(m.variable): m.variable for m, _ in members if len(m.variable.shape) > 1}.values()
+        )
+        self._counts = [_counts(group) for group in groups]
+
+    def hold(self, averages: dict[int, keras.Variable]) -> None:
+        """Sets to zero what belongs to a masked channel; traced, on a replica.
+
+        Args:
+            averages: dict by a variable's id of its average, which is masked, too.
+        """
+        every = tf.concat([[True], *self.masks], 0)
+        for variable, axes in self._axes:
+            kept = None
+            for axis, places in axes.items():
+                form = [1] * len(variable.shape)
+                form[axis] = -1
+                along = tf.reshape(tf.reduce_all(tf.gather(every, places), 0), form)
+                kept = along if kept is None else kept & along
+            keep_where(kept, variable, averages)
+
+    def pruned(self) -> list[PrunedChannels]:
+        """What is masked by now, by group."""
+        found = []
+        for group, mask in zip(self.groups, self.masks):
+            first, *others = (one.variable.path for one in group.producers)
+            alive = int(np.sum(one_of(mask)))
+            found.append(PrunedChannels(first, group.size, group.size - alive, others))
+        return found
+
+    def _change(self, due, step):
+        values = [tf.convert_to_tensor(variable.value) for variable in self._kernels]
+        scores = dict(zip((id(one) for one in self._kernels), self._criterion.scores(values, step)))
+        groups = [
+            self._scores_of(group, mask, counts, scores)
+            for group, mask, counts in zip(self.groups, self.masks, self._counts)
+        ]
+        zeros = tf.constant(self._zeros, tf.int64)[due - 1]
+        for mask, kept in zip(self.masks, _kept(groups, zeros, self._allocation.joint)):
+            mask.assign(kept & mask)
+
+    def _scores_of(self, group, mask, counts, scores):
+        total = 0.0
+        for member in group.members:
+            if len(member.variable.shape) > 1:
+                score = scores[id(member.variable)]
+                others = [axis for axis in range(len(member.variable.shape)) if axis != member.axis]
+                along = tf.reduce_sum(score, others)
+                total += tf.math.unsorted_segment_sum(along, member.channels, group.size)
+        mean = total / tf.constant(counts, total.dtype)
+        return tf.where(mask, mean, tf.constant(-np.inf, mean.dtype))
+
+
+def _kept(scores, zeros, joint):
+    """Of each group, which channels stay: all but the smallest; of each group the best one does."""
+    if not joint:
+        return [_all_but(score, zeros[i]) for i, score in enumerate(scores)]
+    safe = [tf.tensor_scatter_nd_update(score, [[tf.argmax(score)]], [np.inf]) for score in scores]
+    return tf.split(_all_but(tf.concat(safe, 0), zeros[0]), [one.shape[0] for one in scores])
+
+
+def _all_but(scores, zeros):
+    order = tf.argsort(scores, stable=True)
+    return tf.cast(tf.math.invert_permutation(order), tf.int64) >= zeros
+
+
+def _zeros(groups, allocation, sparsity):
+    """How many channels are gone at a sparsity: of each group, or of all together."""
+    sizes = [group.size for group in groups]
+    if allocation.joint:
+        return [min(round(sparsity * sum(sizes)), sum(sizes) - len(sizes))]
+    return [min(round(sparsity * size), size - 1) for size in sizes]
+
+
+def _alive(group):
+    zero = zero_channels(group)
+    return np.ones(group.size, bool) if zero.all() else ~zero
+
+
+def _counts(group):
+    """How many weights of kernels a channel has, `(size,)`."""
+    counts = np.zeros(group.size)
+    for member in group.members:
+        shape = member.variable.shape
+        if len(shape) > 1:
+            inside = member.channels[member.channels >= 0]
+            each = np.prod(shape) / shape[member.axis]
+            counts += each * np.bincount(inside, minlength=group.size)
+    return counts
+
+
+def _axes(members, sizes):
+    """Of each variable, for each axis, where the masks of its places stand among all of them.
+
+    Row by row, since the channels along an axis may belong to several groups (a concatenation);
+    0 is a place that always stays.
+    """
+    starts = 1 + np.concatenate([[0], np.cumsum(sizes)])
+    found: dict[int, tuple[keras.Variable, dict[int, list]]] = {}
+    for member, number in members:
+        _, axes = found.setdefault(id(member.variable), (member.variable, {}))
+        inside = member.channels >= 0
+        places = np.where(inside, member.channels + starts[number], 0)
+        axes.setdefault(member.axis, []).append(places)
+    return [
+        (variable, {axis: np.max(rows, axis=0, keepdims=True) for axis, rows in axes.items()})
+        for variable, axes in found.values()
+    ]
