@@ -34,7 +34,7 @@ def load():
 
 
 def _local(directory):
-    arrays = {name: _read_idx(directory / file) for name, file in FILES.items()}
+    arrays = {name: read_idx(directory / file) for name, file in FILES.items()}
     return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
 
 
@@ -53,7 +53,7 @@ def _npm(directory):
     return _local(directory)
 
 
-def _read_idx(path):
+def read_idx(path):
     """Reads one file in MNIST's own format: magic, sizes, bytes."""
     open_file = gzip.open if path.suffix == ".gz" else open
     with open_file(path, "rb") as file:

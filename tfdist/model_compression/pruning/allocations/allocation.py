@@ -14,9 +14,12 @@ class Allocation:
     Attributes:
         joint: whether tensors compete: the smallest scores of all go, wherever they are, as
             `comparable` makes them. Else each gives what `sparsities` says.
+        of_channels: bool, whether it can divide channels, too: all of them, or each kernel by
+            itself, and not by the kernels' shapes.
     """
 
     joint = False
+    of_channels = False
 
     def sparsities(self, shapes: Sequence[Sequence[int]], sparsity: float) -> list[float]:
         """The sparsity of each tensor, in [0, 1).
