@@ -54,7 +54,7 @@ class Pruning(keras.callbacks.Callback):
         with strategy.scope() if strategy is not None else contextlib.nullcontext():
             self._masks = make_masks()
         self._settings = settings
-        self._active = False
+        self._active = self._around = False
         on_all = strategy.run if strategy is not None else lambda function: function()
         self._begin = tf.function(lambda: on_all(self._begin_replica))
         _hold(model, strategy, self._behind_update)
@@ -86,15 +86,28 @@ class Pruning(keras.callbacks.Callback):
             self._strategy.next_call["pruning"] = str(self.get_config())
         # Keras makes the function of the steps once; it must be one that counts.
         model.train_function = None
-        self._active = True
+        self._active = self._around = True
         try:
             yield
         finally:
             model.train_function = None
-            self._active = False
+            self._active = self._around = False
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        if not self._around:
+            # In `model.fit(x, y, callbacks=[prune(model)])` Python looks `fit` up before `prune`
+            # is called, and so may have found Keras' own, which does not call `around_fit`.
+            model.train_function = None
+            self._active = True
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._begin()  # what is due in front of the first step
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if not self._around:
+            self.model.train_function = None
+            self._active = False
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint holds: the count, and the masks, eight to a byte."""
