@@ -19,13 +19,20 @@ WAYS = ("logits", "features")
 ROWS, BATCH = 23, 5  # the last batch has three; two replicas get 3 and 2, then 2 and 1
 
 
-@pytest.fixture(autouse=True)
+@contextlib.contextmanager
 def float64():
+    before = keras.config.floatx()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    with float64():
+        yield
 
 
 def data():
@@ -65,17 +72,16 @@ def fit(distiller, *callbacks, epochs=2):
     return distiller.fit(x, y, epochs=epochs, **options).history
 
 
-def train(ways, make_strategy=None, dtype="float64"):
+def train(ways, make_strategy=None):
     """Of each way: the student's weights, the logs, and whether the teacher stayed as it was."""
-    keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)
     found, (x, y) = {}, data()
     for way in ways:
-        with make_strategy().scope() if make_strategy else contextlib.nullcontext():
+        with float64(), make_strategy().scope() if make_strategy else contextlib.nullcontext():
             distiller = distiller_of(way)
-        before = distiller.teacher.get_weights()
-        history = fit(distiller)
-        evaluated = distiller.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
+            before = distiller.teacher.get_weights()
+        with float64():
+            history = fit(distiller)
+            evaluated = distiller.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
         same = [np.array_equal(*pair) for pair in zip(before, distiller.teacher.get_weights())]
         found[way] = distiller.student.get_weights(), history, evaluated, all(same)
     return found
