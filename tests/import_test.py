@@ -20,6 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "tf_config": 0,
     "arguments": 0,
+    "pages": 0,
     "compat": 1,
     "gradient_compression": 1,
     "sync": 2,

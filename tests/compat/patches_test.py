@@ -104,6 +104,15 @@ def losses_of_a_custom_loop(path):
     ]
 
 
+@case(PERMANENT, keras.metrics.Mean, "update_state")
+def means_of_numbers_and_of_examples(path):
+    mean, found = keras.metrics.Mean(), []
+    for values, weights in [(2.0, None), (5.0, 3.0), ([1.0, 7.0], None), ([1.0, 7.0], [2.0, 0.0])]:
+        mean.update_state(values, weights)
+        found += [mean.result(), mean.total.value, mean.count.value]
+    return found
+
+
 @case(PERMANENT, keras.layers.Embedding, "build", "call", "embeddings")
 @case(PERMANENT, keras.layers.Embedding, "save_own_variables", "load_own_variables")
 def a_table(path):

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from feature_cases.common import EACH_KIND, EXAMPLES, SLOW, X, Y, feature, fit
+from feature_cases.common import EACH_KIND, EXAMPLES, SLOW, X, feature, fit
 
 
 @feature(quick=EACH_KIND)
@@ -30,8 +30,7 @@ def own_train_step():
 
     model = Model()
     model.compile(keras.optimizers.SGD(0.05))
-    # Equal batches: a metric of the user's own is updated once by each replica.
-    found = fit(model, X[:48], Y[:48])
+    found = fit(model)  # the tracker counts each batch once, the short last one, too
     return {**found, "weight": model.get_weights()[0]}
 
 

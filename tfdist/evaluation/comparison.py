@@ -7,7 +7,6 @@ import typing
 import numpy as np
 from scipy import stats
 
-from tfdist.evaluation import tables
 from tfdist.evaluation.bootstrap import (
     WITHOUT_AREAS,
     affords_areas,
@@ -18,6 +17,7 @@ from tfdist.evaluation.bootstrap import (
 )
 from tfdist.evaluation.exact import Metrics
 from tfdist.evaluation.report import EvaluationReport
+from tfdist.pages import tables
 
 
 class Difference(typing.NamedTuple):

@@ -1,11 +1,8 @@
 """Reports as HTML: one page in one file, which loads nothing from elsewhere."""
 
-import base64
-import html
 import math
 
-from tfdist.evaluation import tables
-from tfdist.evaluation.style import CSS
+from tfdist.pages import html, tables
 
 _LOSSES = ("brier", "log_loss", "ece")
 _ALT = {
@@ -25,28 +22,31 @@ def report_page(report):
     from tfdist.evaluation.plots import draw
 
     light, dark = draw(report, "light"), draw(report, "dark")
-    figures = "".join(_figure(_ALT[name], png, dark[name]) for name, png in light.items())
+    figures = "".join(html.figure(_ALT[name], png, dark[name]) for name, png in light.items())
     body = [
-        _header(report.name, _facts(report)),
-        "".join(f'<p class="note">{_text(note)}</p>' for note in report.notes),
+        html.header(report.name, _facts(report)),
+        html.notes(report.notes),
         _cards(report),
-        _section("Metrics", _metrics(report)),
-        _section("Curves", f'<div class="figures">{figures}</div>'),
-        _section("Classes", _table(*report.class_table())),
+        html.section("Metrics", _metrics(report)),
+        html.section("Curves", f'<div class="figures">{figures}</div>'),
+        html.section("Classes", html.table(*report.class_table())),
     ]
     if report.task != "multilabel" and len(report.class_names) <= 20:
-        body.append(_section("Confusion matrix", _table(*report.confusion_table())))
+        body.append(html.section("Confusion matrix", html.table(*report.confusion_table())))
     for column in report.slices:
-        body.append(_section(f"By {column}", _table(*report.slice_table(column))))
-    return _page(report.name, body, _closing(report))
+        body.append(html.section(f"By {column}", html.table(*report.slice_table(column))))
+    return html.page(report.name, body, _closing(report))
 
 
 def report_fragment(report):
     """The tables of an `EvaluationReport` for a notebook, str."""
-    parts = [f"<p><strong>{_text(report.title)}</strong></p>", _table(*report.metrics_table())]
-    parts.append(_table(*report.class_table()))
-    parts += [_table(*report.slice_table(column)) for column in report.slices]
-    parts += [f"<p>Note: {_text(note)}</p>" for note in report.notes]
+    parts = [
+        f"<p><strong>{html.text(report.title)}</strong></p>",
+        html.table(*report.metrics_table()),
+    ]
+    parts.append(html.table(*report.class_table()))
+    parts += [html.table(*report.slice_table(column)) for column in report.slices]
+    parts += [f"<p>Note: {html.text(note)}</p>" for note in report.notes]
     return "".join(parts)
 
 
@@ -55,7 +55,7 @@ def comparison_page(comparison):
     first, second = comparison.first, comparison.second
     facts = [first.task, f"{first.n:,} examples"]
     found = comparison.mcnemar
-    counts = _table(
+    counts = html.table(
         ["", "second right", "second wrong"],
         [
             ["first right", f"{found.both:,}", f"{found.only_first:,}"],
@@ -65,63 +65,24 @@ def comparison_page(comparison):
     header, rows = comparison.metrics_table()
     header[1:3] = [f"first: {first.name}", f"second: {second.name}"]
     body = [
-        _header(f"{first.name} against {second.name}", facts),
-        "".join(f'<p class="note">{_text(note)}</p>' for note in comparison.notes),
-        _section("Differences: the second's metric minus the first's", _table(header, rows)),
-        _section("Right and wrong", counts + f"<p>{_text(comparison.mcnemar_sentence)}</p>"),
+        html.header(f"{first.name} against {second.name}", facts),
+        html.notes(comparison.notes),
+        html.section(
+            "Differences: the second's metric minus the first's", html.table(header, rows)
+        ),
+        html.section(
+            "Right and wrong", counts + f"<p>{html.text(comparison.mcnemar_sentence)}</p>"
+        ),
     ]
-    return _page(f"{first.name} against {second.name}", body, _closing(comparison))
+    return html.page(f"{first.name} against {second.name}", body, _closing(comparison))
 
 
 def comparison_fragment(comparison):
     """The table of a `Comparison` for a notebook, str."""
     return (
-        f"<p><strong>{_text(comparison.title)}</strong></p>"
-        f"{_table(*comparison.metrics_table())}<p>{_text(comparison.mcnemar_sentence)}</p>"
+        f"<p><strong>{html.text(comparison.title)}</strong></p>"
+        f"{html.table(*comparison.metrics_table())}<p>{html.text(comparison.mcnemar_sentence)}</p>"
     )
-
-
-def _text(value):
-    return html.escape(str(value), quote=True)
-
-
-def _uri(png):
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _figure(words, light, dark):
-    return (
-        '<figure><picture><source media="(prefers-color-scheme: dark)" '
-        f'srcset="{_uri(dark)}"><img src="{_uri(light)}" alt="{words}"></picture></figure>'
-    )
-
-
-def _page(title, body, closing):
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{_text(title)}</title>
-<style>
-{CSS}</style>
-</head>
-<body>
-<main>
-{"".join(body)}
-<footer>{_text(closing)}</footer>
-</main>
-</body>
-</html>
-"""
-
-
-def _header(title, facts):
-    chips = "".join(f"<li>{_text(fact)}</li>" for fact in facts)
-    return f'<header><h1>{_text(title)}</h1><ul class="facts">{chips}</ul></header>'
 
 
 def _facts(report):
@@ -142,48 +103,27 @@ def _closing(found):
     )
 
 
-def _section(title, content):
-    return f"<section><h2>{_text(title)}</h2>{content}</section>"
-
-
-def _table(header, rows):
-    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{_text(row[0])}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
 def _cards(report):
     cards = []
     for name in report.headlines:
         estimate = report.metrics[name]
         interval = tables.span(estimate.low, estimate.high) or "&nbsp;"
-        cards.append(
-            f'<div class="card"><div class="name">{_text(name)}</div>'
-            f'<div class="value">{tables.number(estimate.value)}</div>'
-            f'<div class="interval">{interval}</div></div>'
-        )
-    return f'<div class="cards">{"".join(cards)}</div>'
+        cards.append((name, tables.number(estimate.value), interval))
+    return html.cards(cards)
 
 
 def _metrics(report):
     """The table of metrics, with a bar of each interval on a scale from 0 to 1."""
     header, rows = report.metrics_table()
-    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in header)
+    head = "".join(f'<th scope="col">{html.text(cell)}</th>' for cell in header)
     body = []
     for row in rows:
-        cells = "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
+        cells = "".join(f"<td>{html.text(cell)}</td>" for cell in row[1:])
         bar = _bar(report.metrics[row[0]])
         hint = "<small>lower is better</small>" if row[0] in _LOSSES else ""
         body.append(
-            f'<tr><th scope="row">{_text(row[0])}{hint}</th>{cells}<td class="bar">{bar}</td></tr>'
+            f'<tr><th scope="row">{html.text(row[0])}{hint}</th>{cells}'
+            f'<td class="bar">{bar}</td></tr>'
         )
     return (
         f'<div class="scroll"><table class="metrics"><thead><tr>{head}<th scope="col">'

@@ -1,33 +1,13 @@
-"""The plots of a report, as PNG; drawn without pyplot, so that no global state changes."""
+"""The plots of a report, as PNG."""
 
-import contextlib
-import io
 import pathlib
 
 import numpy as np
 
 from tfdist.evaluation.curves import thinned
+from tfdist.pages.figures import figure, short, themed
 
-# Okabe and Ito's colours, told apart by the colour-blind, on white; lighter ones on dark.
 _LINES = ["-", "--", "-.", (0, (1, 1))]
-_THEMES = {
-    "light": {
-        "ink": "#1f2430",
-        "faint": "#8a90a0",
-        "grid": "#e3e6ee",
-        "paper": "#ffffff",
-        "colours": ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5cc0", "#8c6d1f"],
-        "map": ["#f4f8fc", "#9ecae1", "#0072b2", "#08306b"],
-    },
-    "dark": {
-        "ink": "#e6e9f0",
-        "faint": "#8b93a7",
-        "grid": "#2c3242",
-        "paper": "#1a1e29",
-        "colours": ["#56b4e9", "#e69f00", "#2fc59a", "#e39bc2", "#b09cf0", "#f0e442"],
-        "map": ["#1d2434", "#1f4e79", "#3a93cf", "#d4ecff"],
-    },
-}
 _MOST_CURVES = 6
 _MOST_NUMBERS = 12
 
@@ -64,30 +44,8 @@ def draw(report, theme="light"):
     Raises:
         ImportError: matplotlib is missing.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError('Plots need matplotlib: pip install "tfdist[plots]"') from error
-    colours = _THEMES[theme]
     drawn = {}
-    style = {
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "text.parse_math": False,  # a class name is text, whatever its dollar signs
-        "axes.edgecolor": colours["faint"],
-        "axes.labelcolor": colours["ink"],
-        "axes.titlecolor": colours["ink"],
-        "text.color": colours["ink"],
-        "xtick.color": colours["ink"],
-        "ytick.color": colours["ink"],
-        "axes.facecolor": colours["paper"],
-        "figure.facecolor": colours["paper"],
-        "grid.color": colours["grid"],
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with matplotlib.rc_context(style):
+    with themed(theme) as colours:
         if report.curves["roc"]:
             drawn["roc"] = _roc(report, colours)
         if report.curves["pr"]:
@@ -95,19 +53,6 @@ def draw(report, theme="light"):
         drawn["calibration"] = _calibration(report, colours)
         drawn["confusion_matrix"] = _confusion(report, colours)
     return drawn
-
-
-@contextlib.contextmanager
-def _figure(width=4.6, height=4.4):
-    """Yields a figure and a buffer, which holds the PNG in the end."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    png = io.BytesIO()
-    yield figure, png
-    figure.savefig(png, format="png", dpi=160)
 
 
 def _unit_square(axes, title, x, y):
@@ -140,7 +85,7 @@ def _curve_lines(report, kind, axes, x, y, word, colours, **style):
             color=colours["colours"][position % len(colours["colours"])],
             linestyle=_LINES[position % len(_LINES)],
             linewidth=2,
-            label=f"{_short(name)}: {word} {area:.4f}",
+            label=f"{short(name)}: {word} {area:.4f}",
             **style,
         )
     total = len(report.curves[kind])
@@ -149,8 +94,8 @@ def _curve_lines(report, kind, axes, x, y, word, colours, **style):
 
 
 def _roc(report, colours):
-    with _figure() as (figure, png):
-        axes = figure.add_subplot()
+    with figure() as (drawn, png):
+        axes = drawn.add_subplot()
         _unit_square(axes, "ROC curve", "false positive rate", "true positive rate")
         axes.plot([0, 1], [0, 1], color=colours["faint"], linestyle=":", linewidth=1.2)
         _curve_lines(report, "roc", axes, "fpr", "tpr", "AUC", colours)
@@ -158,8 +103,8 @@ def _roc(report, colours):
 
 
 def _pr(report, colours):
-    with _figure() as (figure, png):
-        axes = figure.add_subplot()
+    with figure() as (drawn, png):
+        axes = drawn.add_subplot()
         _unit_square(axes, "Precision-recall curve", "recall", "precision")
         if report.task == "binary":
             share = np.average(report.labels, weights=report.weights)
@@ -171,8 +116,8 @@ def _pr(report, colours):
 
 
 def _calibration(report, colours):
-    with _figure() as (figure, png):
-        upper, lower = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
+    with figure() as (drawn, png):
+        upper, lower = drawn.subplots(2, 1, height_ratios=[4, 1], sharex=True)
         upper.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="share that is right")
         if report.task != "multiclass":
             upper.set_ylabel("share that is positive")
@@ -184,7 +129,7 @@ def _calibration(report, colours):
             colour = colours["colours"][position % len(colours["colours"])]
             line = {"color": colour, "linestyle": _LINES[position % len(_LINES)], "linewidth": 2}
             curve = found[name]
-            label = _short(name)
+            label = short(name)
             if len(found) == 1:
                 label = f"{label}: ECE {report.metrics['ece'].value:.4f}"
             upper.plot(
@@ -227,16 +172,16 @@ def _confusion(report, colours):
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     palette = LinearSegmentedColormap.from_list("shares", colours["map"])
-    with _figure(4.9) as (figure, png):
-        axes = figure.add_subplot()
+    with figure(4.9) as (drawn, png):
+        axes = drawn.add_subplot()
         image = axes.imshow(shares, cmap=palette, vmin=0, vmax=1, aspect="auto")
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set(xlabel=x, ylabel="true class" if report.task != "multilabel" else "label")
         few = len(rows) <= _MOST_NUMBERS
         steps = max(1, len(rows) // _MOST_NUMBERS)
-        axes.set_yticks(range(0, len(rows), steps), [_short(name) for name in rows[::steps]])
+        axes.set_yticks(range(0, len(rows), steps), [short(name) for name in rows[::steps]])
         across = 1 if report.task == "multilabel" else steps
-        words = [_short(name) for name in columns[::across]]
+        words = [short(name) for name in columns[::across]]
         longest = max(map(len, words))
         axes.set_xticks(
             range(0, len(columns), across), words, rotation=45 if longest * len(words) > 40 else 0
@@ -253,7 +198,7 @@ def _confusion(report, colours):
         for side in axes.spines.values():
             side.set_visible(False)
         axes.tick_params(length=0)
-        bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
+        bar = drawn.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
         bar.set_label("share of the row")
         bar.outline.set_visible(False)
     return png.getvalue()
@@ -266,9 +211,3 @@ def _readable_on(colour):
     ]
     light = float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
     return "#10131a" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
-
-
-def _short(name, longest=18):
-    if name.startswith("_"):
-        name = f" {name}"  # matplotlib leaves labels out that begin with an underscore
-    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -10,9 +10,9 @@ import typing
 
 import numpy as np
 
-from tfdist.evaluation import tables
 from tfdist.evaluation.curves import curves_of, thinned
 from tfdist.evaluation.predictions import Predictions
+from tfdist.pages import tables
 
 CURVES_IN_JSON = 20
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdist.evaluation import tables
+from tfdist.pages import tables
 
 if TYPE_CHECKING:
     import numpy.typing as npt

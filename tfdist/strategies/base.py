@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfdist.strategies.place import Place
-from tfdist.sync.after_update import AfterUpdate
+from tfdist.sync.after_update import AfterUpdate, chain_of
 
 if TYPE_CHECKING:
     import keras
@@ -146,10 +146,11 @@ class KerasStrategy(_Strategy):
     def after_update(self, model: keras.Model) -> AfterUpdate:
         """The chain of what happens behind each update of `model`, an `AfterUpdate`.
 
-        What is linked in front of `fit` is a part of its steps: a train function that has
-        been made already must be made again (`model.train_function = None`).
+        What is linked in front of `fit` is a part of its steps, those of a model that holds
+        this one, too: a train function that has been made already must be made again
+        (`model.train_function = None`).
         """
-        return vars(model).setdefault("_tfdist_after_update", AfterUpdate())
+        return chain_of(model)
 
     def epoch_logs(
         self, model: keras.Model, method: str, logs: Any, of_metrics: Callable[[Any], Any]

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import inspect
 import json
 import os
@@ -16,6 +17,7 @@ from tfdist.compat import strategy as engine
 from tfdist.compat import trainer as compat_trainer
 from tfdist.data.fingerprint import fingerprints
 from tfdist.strategies import stateful
+from tfdist.sync.after_update import chain_within
 
 _DATA = ("x", "y", "sample_weight", "validation_data")
 _OF_EPOCHS = ("number of batches", "batch size", "random seed")
@@ -42,10 +44,30 @@ def around(method, model, arguments):
     else:
         before(method, model, arguments)
     with contextlib.ExitStack() as stack:
+        if method == "fit":
+            stack.enter_context(_links_of_inner_models(model))
         for callback in _outermost_first(callbacks_of(arguments)) if method == "fit" else ():
             if hasattr(callback, "around_fit"):
                 stack.enter_context(callback.around_fit(model, arguments))
         yield
+
+
+@contextlib.contextmanager
+def _links_of_inner_models(model):
+    """What is linked behind the updates of models inside of `model` is a part of its steps."""
+    inner = chain_within(model, outermost=False)
+    if not inner:
+        yield
+        return
+    plain = compat_trainer.strategy_of(model) is None
+    run = functools.partial(inner.run, None, True)
+    try:
+        with compat_trainer.behind_train_step(model, run) if plain else contextlib.nullcontext():
+            model.train_function = None  # one that was made before does without
+            yield
+    finally:
+        if plain:
+            model.train_function = None
 
 
 def _outermost_first(callbacks):

@@ -21,6 +21,7 @@ from tfdist.strategies.keras_functions import Steps
 from tfdist.strategies.place import Mesh, Place
 from tfdist.strategies.predictions import Predictions
 from tfdist.strategies.variables import layer_variables
+from tfdist.sync.after_update import chain_within
 from tfdist.sync.communicator import ReplicaCommunicator
 from tfdist.sync.loop_step import Step
 from tfdist.sync.loss_idioms import LossIdioms
@@ -211,7 +212,7 @@ class MirroredEngine(KerasStrategy):
     ) -> KerasStep:
         own_step = not compat_trainer.has_keras_loss(model)
         idioms = LossIdioms(self.num_replicas_in_sync, self.batch_size, own_step)
-        chain = self.after_update(model)
+        chain = chain_within(model)
         if sync is not None:
             return sync.step(examples, global_examples, idioms=idioms, after_update=chain)
         return KerasStep(

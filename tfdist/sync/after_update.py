@@ -6,9 +6,16 @@ The algorithm comes first, since it assigns variables, and keeps their constrain
 (`sync/constrained.py`). A mask then sets to zero what it holds at zero, averages of the
 model see the masked one, and observers see what the next step begins with. Links of one
 kind run in the order in which they were added.
+
+A step of a model also runs the chains of the models inside of it: who masks a model has it
+masked where another one trains it, such as Keras' `Distiller` its student.
+
+Limit: a model that only shares layers with another is not inside of it.
 """
 
 import contextlib
+
+from tfdist.compat.layers import all_layers
 
 KINDS = ("masks", "averages", "observers")
 
@@ -51,8 +58,35 @@ class AfterUpdate:
         finally:
             self._links[kind].remove(link)
 
+    def __bool__(self):
+        return any(self._links.values())
+
+    @classmethod
+    def joined(cls, chains):
+        """One chain of all links that several chains have at this moment."""
+        joined = cls()
+        for kind, links in joined._links.items():
+            links += [link for chain in chains for link in chain._links[kind]]
+        return joined
+
     def run(self, communicator, agreed):
         """Calls all links; see `linked` for what they are given."""
         for links in self._links.values():
             for link in links:
                 link(communicator, agreed)
+
+
+def chain_of(model):
+    """The model's own `AfterUpdate`."""
+    return vars(model).setdefault("_tfdist_after_update", AfterUpdate())
+
+
+def chain_within(model, outermost=True):
+    """The links of a model and of those inside of it, as one `AfterUpdate`.
+
+    Args:
+        model: the Keras model that is trained.
+        outermost: bool, whether its own links are among them.
+    """
+    found = [layer for layer in all_layers(model) if "_tfdist_after_update" in vars(layer)]
+    return AfterUpdate.joined([chain_of(one) for one in found if outermost or one is not model])

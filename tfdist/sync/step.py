@@ -175,6 +175,12 @@ class KerasStep(CollectsUpdates, Step):
             )
         return tf.cast(self._global_examples, tf.float64)
 
+    def knows_share(self):
+        """Whether `share` can be had here: in a branch or a loop nothing can be sent."""
+        if self._global_examples is not None or tf.executing_eagerly():
+            return True
+        return self.examples.graph is tf.compat.v1.get_default_graph()
+
     def share(self):
         """Scalar float64: b_r / B."""
         return tf.math.divide_no_nan(tf.cast(self.examples, tf.float64), self.global_examples())

@@ -13,19 +13,22 @@ import tensorflow as tf
 from tfdist import compat
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import training_state
+from tfdist.compat.layers import all_layers
 from tfdist.compat.optimizer_slots import averages_of
 from tfdist.model_compression.pruning.masks import Masks, one_of
 from tfdist.model_compression.pruning.report import PruningReport
 from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.strategies import checks
+from tfdist.sync.after_update import chain_of
 
 
 class Pruning(keras.callbacks.Callback):
     """Prunes the model that it was made for; see `tfdist.model_compression.prune`.
 
     It counts the steps of every `fit` that it is passed to, and changes the masks as its schedule
-    says. The masks hold in each step of each `fit` of the model, also without it. `Checkpoint`
-    keeps them and the count.
+    says. The masks hold in each step of each `fit` of the model, also without it, and of a model
+    that it is a part of, such as the student of Keras' `Distiller`. `Checkpoint` keeps them and
+    the count.
 
     Under gradient-sync callbacks with local steps masks change at a synchronisation only, so that
     they are those of the average model, alike on all replicas.
@@ -50,7 +53,8 @@ class Pruning(keras.callbacks.Callback):
             )
         if strategy is None and not training_state.is_single_device(model.distribute_strategy):
             raise checks.not_trained_by_tfdist("Pruning", model.distribute_strategy)
-        self._pruned, self._strategy, self._skipped = model, strategy, skipped
+        self._pruned = self._trained = model
+        self._strategy, self._skipped = strategy, skipped
         with strategy.scope() if strategy is not None else contextlib.nullcontext():
             self._masks = make_masks()
         self._settings = settings
@@ -77,10 +81,11 @@ class Pruning(keras.callbacks.Callback):
         Raises:
             ValueError: it is the `fit` of another model.
         """
-        if model is not self._pruned:
+        if all(layer is not self._pruned for layer in all_layers(model)):
             raise ValueError(
                 f"This Pruning was made for the model {self._pruned.name!r}, and `fit` is one of "
-                f"{model.name!r}: expected the callback that `prune` has made for it."
+                f"{model.name!r}: expected the callback that `prune` has made for it, or for a "
+                "model inside of it."
             )
         if self._strategy is not None:
             self._strategy.next_call["pruning"] = str(self.get_config())
@@ -95,6 +100,7 @@ class Pruning(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
+        self._trained = model
         if not self._around:
             # In `model.fit(x, y, callbacks=[prune(model)])` Python looks `fit` up before `prune`
             # is called, and so may have found Keras' own, which does not call `around_fit`.
@@ -136,7 +142,7 @@ class Pruning(keras.callbacks.Callback):
 
     def _hold(self):
         # At the end of `fit` Keras puts the averages in the place of the weights.
-        self._masks.hold(averages_of(self._pruned.optimizer))
+        self._masks.hold(averages_of(getattr(self._trained, "optimizer", None)))
 
 
 def _hold(model, strategy, link):
@@ -144,10 +150,9 @@ def _hold(model, strategy, link):
     earlier = vars(model).get("_tfdist_pruning")
     if earlier is not None:
         earlier.close()
-    stack = contextlib.ExitStack()
-    if strategy is not None:
-        stack.enter_context(strategy.after_update(model).linked("masks", link))
-    else:
-        stack.enter_context(compat_trainer.behind_train_step(model, lambda: link(None, True)))
+    stack, chain = contextlib.ExitStack(), chain_of(model)
+    stack.enter_context(chain.linked("masks", link))
+    if strategy is None:
+        stack.enter_context(compat_trainer.behind_train_step(model, lambda: chain.run(None, True)))
     vars(model)["_tfdist_pruning"] = stack
     model.train_function = None

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tfdist.evaluation import tables
+from tfdist.pages import tables
 
 
 @pytest.mark.parametrize(

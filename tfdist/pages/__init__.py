@@ -1,0 +1,1 @@
+"""How reports look: tables of text, JSON, HTML pages, figures. A leaf: it knows no report."""
