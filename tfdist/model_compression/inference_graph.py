@@ -16,8 +16,10 @@ import tensorflow as tf
 from tfdist.compat.layers import calls_noted, input_structure
 from tfdist.compat.variables import held
 
-# Tried for axes whose length the model leaves open; short ones where a table of positions ends.
+# Tried for axes whose length the model leaves open: images may not be too small for their
+# windows, and texts not longer than a table of positions.
 _LENGTHS = (64, 32, 16, 8)
+_WORDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ def inference_graph(model: keras.Model, rows: int = 1) -> InferenceGraph:
     error: Exception | None = None
     for length in _LENGTHS:
         inputs = keras.tree.map_structure(
-            lambda one, length=length: tf.TensorSpec(sizes_of(one.shape, rows, length), one.dtype),
+            lambda one, length=length: _spec(one, rows, length),
             input_specs(model),
         )
         function = tf.function(lambda x: model(x, training=False), autograph=False)
@@ -102,7 +104,12 @@ def input_specs(model: keras.Model) -> Any:
     )
 
 
-def sizes_of(shape: Sequence[int | None], rows: int, length: int = _LENGTHS[-1]) -> list[int]:
+def _spec(tensor, rows, length):
+    words = "int" in tensor.dtype or tensor.dtype == "bool"
+    return tf.TensorSpec(sizes_of(tensor.shape, rows, _WORDS if words else length), tensor.dtype)
+
+
+def sizes_of(shape: Sequence[int | None], rows: int, length: int = _WORDS) -> list[int]:
     """`shape` with `rows` for an open batch, and `length` for each other open axis."""
     first, *rest = shape
     return [rows if first is None else first] + [length if n is None else n for n in rest]

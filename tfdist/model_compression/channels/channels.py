@@ -110,7 +110,7 @@ def _by_axis(tensors, factors, channels):
     """Of each tensor, for each axis, the channels of its places, or None."""
     found = []
     for tensor in keras.tree.flatten(tensors):
-        if not isinstance(tensor, tf.Tensor):
+        if not tf.is_symbolic_tensor(tensor):  # or made outside of the graph
             continue
         axes: list[np.ndarray | None] = [None] * len(tensor.shape)
         for factor in factors.get(tensor.name, []):

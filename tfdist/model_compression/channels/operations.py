@@ -41,7 +41,12 @@ def follow(
     rule = RULES.get(operation.type)
     if rule is None:
         return _keep_all(operation, given, labels, f"{where} computes a {operation.type} of it")
-    return rule(operation, given, labels, where)
+    try:
+        return rule(operation, given, labels, where)
+    except (ValueError, IndexError, TypeError):  # shapes that do not fit the rule
+        return _keep_all(
+            operation, given, labels, f"{where} computes a {operation.type} that is not known"
+        )
 
 
 def _rule(*types):
@@ -86,6 +91,11 @@ _BROADCAST = (
 @_rule(*_UNARY.split())
 def _unary(operation, given, labels, where):
     return [given[0] for _ in operation.outputs]
+
+
+@_rule("IdentityN")
+def _identities(operation, given, labels, where):
+    return given
 
 
 @_rule(*_BROADCAST.split())

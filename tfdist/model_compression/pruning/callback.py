@@ -74,6 +74,14 @@ class Pruning(keras.callbacks.Callback):
         """What is masked by now, by kernel, and which layers were skipped, and why."""
         return PruningReport(self._masks.pruned(), list(self._skipped), self._pruned.count_params())
 
+    def apply(self) -> None:
+        """Prunes now what the schedule says of the time in front of the first step.
+
+        So with `Constant(final=0.5)` a model is pruned without being trained, by what its weights
+        are.
+        """
+        self._begin()
+
     @contextlib.contextmanager
     def around_fit(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[None]:
         """Lets the schedule run for the whole of a `fit`; called by `tfdist.strategies.checks`.

@@ -134,6 +134,9 @@ def _found(layer, left, config):
                 tried = _replaced(tried, path, sizes)
             if _variables_of(layer, tried) == wanted:
                 return tried
+    if len(places) == 1 and _variables_of(layer, config) is None:
+        # It cannot be built alone (a decoder takes two sequences), so there is no trial.
+        return _replaced(config, places[0], sizes)
     return config  # its variables may follow its inputs; `rebuild` looks at what came of it
 
 
