@@ -8,11 +8,14 @@ from tfdist.model_compression.pruning.report import PrunedWeight, PruningReport
 from tfdist.model_compression.pruning.schedules import Constant, Cubic
 from tfdist.model_compression.pruning.structures import NM, Block, Weight
 from tfdist.model_compression.pruning.weights import Skipped
+from tfdist.model_compression.reporting.compression_report import CompressionReport
+from tfdist.model_compression.reporting.report import report
 
 __all__ = [
     "LAMP",
     "NM",
     "Block",
+    "CompressionReport",
     "Constant",
     "Cubic",
     "ErdosRenyi",
@@ -26,4 +29,5 @@ __all__ = [
     "Uniform",
     "Weight",
     "prune",
+    "report",
 ]

@@ -65,7 +65,8 @@ def inference_graph(model: keras.Model, rows: int = 1) -> InferenceGraph:
             for outside, inside in concrete.graph.captures
             if id(outside) in handles
         }
-        given = [t for t in concrete.inputs if t.name not in variables and t.dtype != tf.resource]
+        captured = {inside.name for _, inside in concrete.graph.captures}  # constants, too
+        given = [t for t in concrete.inputs if t.name not in captured]
         return InferenceGraph(concrete.graph, given, tf.nest.flatten(concrete.outputs), variables)
     raise ValueError(
         f"The model {model.name!r} cannot be called with inputs of the shapes that it was built "
