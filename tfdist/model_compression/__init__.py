@@ -1,5 +1,6 @@
 """How small the model gets: verbs over ordinary Keras models."""
 
+from tfdist.model_compression.distillation import Distiller
 from tfdist.model_compression.pruning.allocations import LAMP, ErdosRenyi, Global, Uniform
 from tfdist.model_compression.pruning.callback import Pruning
 from tfdist.model_compression.pruning.criteria import Magnitude, Random
@@ -18,6 +19,7 @@ __all__ = [
     "CompressionReport",
     "Constant",
     "Cubic",
+    "Distiller",
     "ErdosRenyi",
     "Global",
     "Magnitude",
