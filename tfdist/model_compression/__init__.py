@@ -1,5 +1,6 @@
 """How small the model gets: verbs over ordinary Keras models."""
 
+from tfdist.model_compression.distillation import Distiller
 from tfdist.model_compression.pruning.allocations import LAMP, ErdosRenyi, Global, Uniform
 from tfdist.model_compression.pruning.callback import Pruning
 from tfdist.model_compression.pruning.criteria import L1, L2, Magnitude, Random
@@ -8,6 +9,8 @@ from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight
 from tfdist.model_compression.pruning.schedules import Constant, Cubic
 from tfdist.model_compression.pruning.structures import NM, Block, Filter, Head, Weight
 from tfdist.model_compression.pruning.weights import Skipped
+from tfdist.model_compression.reporting.compression_report import CompressionReport
+from tfdist.model_compression.reporting.report import report
 from tfdist.model_compression.shrinking.shrink import shrink
 
 __all__ = [
@@ -16,8 +19,10 @@ __all__ = [
     "LAMP",
     "NM",
     "Block",
+    "CompressionReport",
     "Constant",
     "Cubic",
+    "Distiller",
     "ErdosRenyi",
     "Filter",
     "Global",
@@ -32,5 +37,6 @@ __all__ = [
     "Uniform",
     "Weight",
     "prune",
+    "report",
     "shrink",
 ]

@@ -73,7 +73,8 @@ def inference_graph(model: keras.Model, rows: int = 1) -> InferenceGraph:
             for outside, inside in concrete.graph.captures
             if id(outside) in handles
         }
-        given = [t for t in concrete.inputs if t.name not in variables and t.dtype != tf.resource]
+        captured = {inside.name for _, inside in concrete.graph.captures}  # constants, too
+        given = [t for t in concrete.inputs if t.name not in captured]
         outputs = tf.nest.flatten(concrete.outputs)
         return InferenceGraph(concrete.graph, given, outputs, variables, owners, calls)
     raise ValueError(

@@ -1,0 +1,1 @@
+from precision import float64  # noqa: F401  (for all tests here)

@@ -1,0 +1,1 @@
+"""What a compressed model is, beside the one that it was made of."""
