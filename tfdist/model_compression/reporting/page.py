@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from tfdist.model_compression.reporting.compression_report import HOW
 from tfdist.model_compression.reporting.plot import draw
 from tfdist.pages import html
-
-if TYPE_CHECKING:
-    from tfdist.model_compression.reporting.compression_report import CompressionReport
 
 _FIRST = ("parameters", "MACs", "gzip bytes", "accuracy", "latency, ms")
 
 
-def report_page(report: CompressionReport) -> str:
-    """The whole page.
+def report_page(report: Any) -> str:
+    """The whole page of a `CompressionReport`.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -29,16 +25,16 @@ def report_page(report: CompressionReport) -> str:
         html.section("Plot", figure),
         html.section("Layers", html.table(*report.layer_table(arrow=" → "))),
     ]
-    return html.page(report.title, body, f"{HOW} {report.how_latency} Reported by tfdist.")
+    return html.page(report.title, body, f"{' '.join(report.how)} Reported by tfdist.")
 
 
-def report_fragment(report: CompressionReport) -> str:
-    """The tables for a notebook."""
+def report_fragment(report: Any) -> str:
+    """Its tables, for a notebook."""
     parts = [
         f"<p><strong>{html.text(report.title)}</strong></p>",
         html.table(*report.summary_table()),
         html.table(*report.layer_table(arrow=" → ")),
-        *(f"<p>{html.text(note)}</p>" for note in [*report.notes, HOW, report.how_latency] if note),
+        *(f"<p>{html.text(note)}</p>" for note in [*report.notes, *report.how]),
     ]
     return "".join(parts)
 

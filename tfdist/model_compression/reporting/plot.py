@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tfdist.pages.figures import figure, short, themed
-
-if TYPE_CHECKING:
-    from tfdist.model_compression.reporting.compression_report import CompressionReport
 
 _MOST_LAYERS = 20
 _SHOWN = {
@@ -18,7 +15,7 @@ _SHOWN = {
 }
 
 
-def draw(report: CompressionReport, theme: str = "light", form: str = "png") -> bytes:
+def draw(report: Any, theme: str = "light", form: str = "png") -> bytes:
     """Draws what is left of the whole, and the largest layers before and after.
 
     Args:
