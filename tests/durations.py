@@ -26,6 +26,9 @@ BUDGETS = {
     "tests/gradient_compression": 100,
     "tests/examples": 85,
     "tests/tuning": 75,
+    "tests/model_compression": 45,  # distillation
+    "tests/model_compression/reporting": 30,
+    "tests/pages": 5,
     "tests/evaluation": 80,
     "tests/compat": 110,
     "tests/sync": 110,

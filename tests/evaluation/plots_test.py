@@ -8,6 +8,7 @@ import pytest
 
 import tfdist
 from tfdist.evaluation import plots
+from tfdist.pages import figures
 
 RNG = np.random.default_rng(0)
 
@@ -90,7 +91,8 @@ def test_colours_are_seen_on_their_paper(theme):
     # WCAG 2.2: 4.5 for text (1.4.3), 3 for graphics (1.4.11).
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    colours = plots._THEMES[theme]
+    with figures.themed(theme) as colours:
+        pass
     paper = to_rgb(colours["paper"])
     assert contrast(to_rgb(colours["ink"]), paper) >= 4.5
     for colour in colours["colours"]:

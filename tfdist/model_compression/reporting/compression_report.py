@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import textwrap
 from typing import Any
 
-from tfdist.model_compression.reporting.facts import COUNTS, HOW, LayerFacts, ModelFacts
+from tfdist.model_compression.reporting.facts import COUNTS, LayerFacts, ModelFacts
 from tfdist.pages import tables
 
 _WIDTH = 100  # of a terminal
@@ -20,6 +21,11 @@ _WORDS = {
     "gzip_bytes": "gzip bytes",
 }
 _IN_TEXT = ("parameters", "nonzeros", "macs", "bytes", "gzip_bytes")
+_HOW = (
+    "MACs: multiply-accumulates of one example. Bytes: the weights as arrays, uncompressed, as "
+    "`.keras` and `.weights.h5` files hold them, without the optimizer's; gzip: of each layer's "
+    "by itself. Zeros alone make no prediction faster: only MACs that are gone do."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,16 +66,17 @@ class CompressionReport:
         return [*both, *alone]
 
     @property
-    def how_latency(self) -> str:
-        """How latencies were measured, a sentence; "" where none was."""
+    def how(self) -> list[str]:
+        """How the numbers were counted and measured, in a few sentences."""
         known = [model.latency for model in self.models if model.latency]
         if not known:
-            return ""
+            return [_HOW]
         turn = ", of both models in turn" if self.after else ""
-        return (
+        return [
+            _HOW,
             f"Latency: of one prediction with a batch of {known[0].batch_size}, in a tf.function "
-            f"on this machine: the median of {known[0].repeats}, and the quartiles{turn}."
-        )
+            f"on this machine: the median of {known[0].repeats}, and the quartiles{turn}.",
+        ]
 
     def pairs(self) -> list[tuple[str, LayerFacts | None, LayerFacts | None]]:
         """By layer: its name, what it was, and what became of it; None where it is not."""
@@ -141,8 +148,8 @@ class CompressionReport:
         # The first of them is aligned to the left: two wider at most.
         room = max(12, _WIDTH - 4 - max(map(len, others)))
         lines += tables.aligned(header, [[_last(row[0], room), *row[1:]] for row in rows])
-        for text in [*self.notes, HOW, self.how_latency]:
-            lines += ["", *_wrapped(text)] if text else []
+        for text in [*self.notes, *self.how]:
+            lines += ["", *textwrap.wrap(text, _WIDTH)]
         return "\n".join(lines)
 
     # -- as files -----------------------------------------------------------------
@@ -233,9 +240,3 @@ def _compact(value):
 
 def _last(name, room):
     return name if len(name) <= room else "..." + name[3 - room :]
-
-
-def _wrapped(text):
-    import textwrap
-
-    return textwrap.wrap(text, _WIDTH)

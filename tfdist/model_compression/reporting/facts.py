@@ -43,12 +43,6 @@ class LayerFacts:
     gzip_bytes: int
 
 
-HOW = (
-    "MACs: multiply-accumulates of one example. Bytes: the weights as arrays, uncompressed, as "
-    "`.keras` and `.weights.h5` files hold them, without the optimizer's; gzip: of each layer's "
-    "by itself. Zeros alone make no prediction faster: only MACs that are gone do."
-)
-
 COUNTS = ("parameters", "nonzeros", "macs", "nonzero_macs", "bytes", "gzip_bytes")
 
 

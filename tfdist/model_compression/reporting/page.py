@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfdist.model_compression.reporting.facts import HOW
 from tfdist.model_compression.reporting.plot import draw
 from tfdist.pages import html
 
@@ -12,7 +11,7 @@ _FIRST = ("parameters", "MACs", "gzip bytes", "accuracy", "latency, ms")
 
 
 def report_page(report: Any) -> str:
-    """The whole page.
+    """The whole page of a `CompressionReport`.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -26,16 +25,16 @@ def report_page(report: Any) -> str:
         html.section("Plot", figure),
         html.section("Layers", html.table(*report.layer_table(arrow=" → "))),
     ]
-    return html.page(report.title, body, f"{HOW} {report.how_latency} Reported by tfdist.")
+    return html.page(report.title, body, f"{' '.join(report.how)} Reported by tfdist.")
 
 
 def report_fragment(report: Any) -> str:
-    """The tables for a notebook."""
+    """Its tables, for a notebook."""
     parts = [
         f"<p><strong>{html.text(report.title)}</strong></p>",
         html.table(*report.summary_table()),
         html.table(*report.layer_table(arrow=" → ")),
-        *(f"<p>{html.text(note)}</p>" for note in [*report.notes, HOW, report.how_latency] if note),
+        *(f"<p>{html.text(note)}</p>" for note in [*report.notes, *report.how]),
     ]
     return "".join(parts)
 
