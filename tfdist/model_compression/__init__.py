@@ -2,7 +2,17 @@
 
 from tfdist.model_compression.pruning.allocations import LAMP, ErdosRenyi, Global, Uniform
 from tfdist.model_compression.pruning.callback import Pruning
-from tfdist.model_compression.pruning.criteria import L1, L2, Magnitude, Random
+from tfdist.model_compression.pruning.criteria import (
+    L1,
+    L2,
+    SNIP,
+    Magnitude,
+    Movement,
+    Random,
+    RigL,
+    SoftMovement,
+    Taylor,
+)
 from tfdist.model_compression.pruning.prune import prune
 from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight, PruningReport
 from tfdist.model_compression.pruning.schedules import Constant, Cubic
@@ -15,6 +25,7 @@ __all__ = [
     "L2",
     "LAMP",
     "NM",
+    "SNIP",
     "Block",
     "Constant",
     "Cubic",
@@ -23,12 +34,16 @@ __all__ = [
     "Global",
     "Head",
     "Magnitude",
+    "Movement",
     "PrunedChannels",
     "PrunedWeight",
     "Pruning",
     "PruningReport",
     "Random",
+    "RigL",
     "Skipped",
+    "SoftMovement",
+    "Taylor",
     "Uniform",
     "Weight",
     "prune",

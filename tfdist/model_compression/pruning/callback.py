@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import compat
+from tfdist.compat import optimizer as compat_optimizer
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import training_state
 from tfdist.compat.layers import all_layers
@@ -20,6 +21,7 @@ from tfdist.model_compression.pruning.report import PruningReport
 from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.strategies import checks
 from tfdist.sync.after_update import chain_of
+from tfdist.sync.before_update import BeforeUpdate
 
 
 class Pruning(keras.callbacks.Callback):
@@ -59,6 +61,7 @@ class Pruning(keras.callbacks.Callback):
             self._masks = make_masks()
         self._settings = settings
         self._active = self._around = False
+        self._fit = contextlib.ExitStack()
         on_all = strategy.run if strategy is not None else lambda function: function()
         self._begin = tf.function(lambda: on_all(self._begin_replica))
         _hold(model, strategy, self._behind_update)
@@ -89,14 +92,13 @@ class Pruning(keras.callbacks.Callback):
             )
         if self._strategy is not None:
             self._strategy.next_call["pruning"] = str(self.get_config())
-        # Keras makes the function of the steps once; it must be one that counts.
-        model.train_function = None
-        self._active = self._around = True
+        self._around = True
+        self._start(model)
         try:
             yield
         finally:
-            model.train_function = None
-            self._active = self._around = False
+            self._stop(model)
+            self._around = False
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -104,23 +106,24 @@ class Pruning(keras.callbacks.Callback):
         if not self._around:
             # In `model.fit(x, y, callbacks=[prune(model)])` Python looks `fit` up before `prune`
             # is called, and so may have found Keras' own, which does not call `around_fit`.
-            model.train_function = None
-            self._active = True
+            self._start(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._check_gradients()
         self._begin()  # what is due in front of the first step
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self._around:
-            self.model.train_function = None
-            self._active = False
+            self._stop(self.model)
 
     def get_state(self) -> dict[str, Any]:
-        """What a checkpoint holds: the count, and the masks, eight to a byte."""
+        """What a checkpoint holds: counts, masks (eight to a byte), what the criterion keeps."""
         values = [one_of(variable) for variable in self._masks.variables]
+        behind = 2 + len(self._masks.masks)
         return {
             "counts": [int(value) for value in values[:2]],
-            "masks": [np.packbits(value.reshape(-1)) for value in values[2:]],
+            "masks": [np.packbits(value.reshape(-1)) for value in values[2:behind]],
+            "criterion": values[behind:],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -128,16 +131,49 @@ class Pruning(keras.callbacks.Callback):
         for mask, bits in zip(self._masks.masks, state["masks"]):
             count = mask.shape.num_elements()
             values.append(np.unpackbits(bits, count=count).astype(bool).reshape(mask.shape))
+        values += state["criterion"]
         for variable, value in zip(self._masks.variables, values):
             variable.assign(value)
 
+    def _start(self, model):
+        """A `fit` of `model` begins: its steps count, and show the criterion their gradients."""
+        self._fit.close()  # of one that has raised
+        # Keras makes the function of the steps once; it must be one that counts.
+        model.train_function = None
+        self._active = True
+        self._masks.seen.clear()
+        if self._masks.needs_gradients:
+            chain = BeforeUpdate()
+            if self._strategy is not None:
+                chain = self._strategy.before_update(model)
+            elif model.optimizer is not None:
+                applied = compat_optimizer.before_apply(model.optimizer, chain.run)
+                self._fit.enter_context(applied)
+            self._fit.enter_context(chain.linked(self._masks.look))
+
+    def _stop(self, model):
+        self._fit.close()
+        model.train_function = None
+        self._active = False
+
+    def _check_gradients(self):
+        sync = self._strategy and self._strategy.gradient_sync_of(self._trained)
+        if sync and sync.algorithm.local and self._masks.needs_gradients:
+            raise ValueError(
+                f"{type(self._settings['criterion']).__name__} scores weights by gradients, and "
+                f"under {type(sync.algorithm).__name__} each replica has its own: expected a "
+                'criterion that needs none, as "magnitude", or gradients that are reduced in each '
+                "step."
+            )
+
     def _behind_update(self, communicator, agreed):
         if self._active:
+            self._masks.check_seen()
             self._masks.advance(tf.cast(agreed, tf.bool))
         self._hold()
 
     def _begin_replica(self):
-        self._masks.advance(tf.constant(True), steps=0)
+        self._masks.begin()
         self._hold()
 
     def _hold(self):

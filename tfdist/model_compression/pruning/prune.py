@@ -23,6 +23,11 @@ CRITERIA = {
     "l1": criteria.L1,
     "l2": criteria.L2,
     "random": criteria.Random,
+    "taylor": criteria.Taylor,
+    "snip": criteria.SNIP,
+    "movement": criteria.Movement,
+    "soft_movement": criteria.SoftMovement,
+    "rigl": criteria.RigL,
 }
 STRUCTURES = {
     "weight": structures.Weight,
@@ -105,6 +110,9 @@ def prune(
             f"{type(allocation).__name__} is an allocation of single weights: expected "
             '"uniform" or "global" for whole channels.'
         )
+    reason = criterion.refusal(structure, allocation, schedule)
+    if reason is not None:
+        raise ValueError(f"criterion={type(criterion).__name__}: {reason}.")
     if structure.kind is None:
         weights, skipped = weights_of(model, filters)
         weights, unfit = _fitting(weights, structure)
