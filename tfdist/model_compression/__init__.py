@@ -12,6 +12,7 @@ from tfdist.model_compression.pruning.criteria import (
     RigL,
     SoftMovement,
     Taylor,
+    Wanda,
 )
 from tfdist.model_compression.pruning.prune import prune
 from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight, PruningReport
@@ -45,6 +46,7 @@ __all__ = [
     "SoftMovement",
     "Taylor",
     "Uniform",
+    "Wanda",
     "Weight",
     "prune",
     "shrink",

@@ -8,6 +8,7 @@ from tfdist.model_compression.pruning.criteria.rigl import RigL
 from tfdist.model_compression.pruning.criteria.snip import SNIP
 from tfdist.model_compression.pruning.criteria.soft_movement import SoftMovement
 from tfdist.model_compression.pruning.criteria.taylor import Taylor
+from tfdist.model_compression.pruning.criteria.wanda import Wanda
 
 __all__ = [
     "L1",
@@ -19,4 +20,5 @@ __all__ = [
     "RigL",
     "SoftMovement",
     "Taylor",
+    "Wanda",
 ]
