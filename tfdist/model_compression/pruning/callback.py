@@ -18,6 +18,7 @@ from tfdist.compat.layers import all_layers
 from tfdist.compat.optimizer_slots import averages_of
 from tfdist.model_compression.pruning.masks import Masks, one_of
 from tfdist.model_compression.pruning.report import PruningReport
+from tfdist.model_compression.pruning.rewinding import EarlyWeights
 from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.strategies import checks
 from tfdist.sync.after_update import chain_of
@@ -44,6 +45,7 @@ class Pruning(keras.callbacks.Callback):
         make_masks: Callable[[], Masks],
         skipped: list[Skipped],
         settings: dict[str, Any],
+        rewind_to: int | None = None,
     ) -> None:
         super().__init__()
         compat.install()
@@ -59,7 +61,7 @@ class Pruning(keras.callbacks.Callback):
         self._strategy, self._skipped = strategy, skipped
         with strategy.scope() if strategy is not None else contextlib.nullcontext():
             self._masks = make_masks()
-        self._settings = settings
+        self._settings, self._early = settings, EarlyWeights(rewind_to)
         self._active = self._around = False
         self._fit = contextlib.ExitStack()
         on_all = strategy.run if strategy is not None else lambda function: function()
@@ -76,6 +78,37 @@ class Pruning(keras.callbacks.Callback):
     def report(self) -> PruningReport:
         """What is masked by now, by kernel, and which layers were skipped, and why."""
         return PruningReport(self._masks.pruned(), list(self._skipped), self._pruned.count_params())
+
+    def rewind(self) -> None:
+        """Gives the weights that stay the values that they had behind step `rewind_to`.
+
+        For lottery tickets: train and prune by one `fit`, rewind, and train again. The masks
+        stay, and so does the count of steps; all other weights of the model, and the whole
+        state of the optimizer with its count and learning rate, are what they were, too.
+
+        Example:
+
+        >>> import keras, numpy, tfdist
+        >>> compression = tfdist.model_compression
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = numpy.ones((64, 8)), numpy.ones((64, 10))
+        >>> schedule = compression.Constant(final=0.75, begin=8)
+        >>> pruning = compression.prune(model, schedule=schedule, rewind_to=2)
+        >>> history = model.fit(x, y, 16, epochs=2, verbose=0, callbacks=[pruning])
+        >>> pruning.rewind()
+        >>> int(model.optimizer.iterations.numpy()), int((model.get_weights()[0] == 0).sum())
+        (2, 60)
+
+        Raises:
+            ValueError: there are no such values.
+
+        References:
+            Frankle and Carbin, The lottery ticket hypothesis, 1803.03635; Frankle et al., Linear
+            mode connectivity and the lottery ticket hypothesis, 1912.05671.
+        """
+        self._early.restore(self._of_training())
+        self._begin()
 
     @contextlib.contextmanager
     def around_fit(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[None]:
@@ -109,8 +142,12 @@ class Pruning(keras.callbacks.Callback):
             self._start(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._check_gradients()
+        self._check_local_methods()
+        self._keep_early_weights()
         self._begin()  # what is due in front of the first step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._keep_early_weights()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self._around:
@@ -124,6 +161,7 @@ class Pruning(keras.callbacks.Callback):
             "counts": [int(value) for value in values[:2]],
             "masks": [np.packbits(value.reshape(-1)) for value in values[2:behind]],
             "criterion": values[behind:],
+            "early": self._early.values,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -132,6 +170,7 @@ class Pruning(keras.callbacks.Callback):
             count = mask.shape.num_elements()
             values.append(np.unpackbits(bits, count=count).astype(bool).reshape(mask.shape))
         values += state["criterion"]
+        self._early.values = state["early"]
         for variable, value in zip(self._masks.variables, values):
             variable.assign(value)
 
@@ -156,9 +195,28 @@ class Pruning(keras.callbacks.Callback):
         model.train_function = None
         self._active = False
 
-    def _check_gradients(self):
+    def _keep_early_weights(self):
+        if self._early.waits:
+            self._early.keep(int(one_of(self._masks.step)), self._of_training())
+
+    def _of_training(self):
+        optimizer = self._trained.optimizer
+        if not optimizer.built:
+            with self._strategy.scope() if self._strategy else contextlib.nullcontext():
+                optimizer.build(self._trained.trainable_variables)
+        return [*self._pruned.weights, *optimizer.variables]
+
+    def _check_local_methods(self):
         sync = self._strategy and self._strategy.gradient_sync_of(self._trained)
-        if sync and sync.algorithm.local and self._masks.needs_gradients:
+        if not sync or not sync.algorithm.local:
+            return
+        if self._early.waits:
+            raise ValueError(
+                f"rewind_to={self._early.step} under {type(sync.algorithm).__name__}: each replica "
+                "has weights of its own behind that step. Expected gradients that are reduced in "
+                "each step, or no `rewind_to`."
+            )
+        if self._masks.needs_gradients:
             raise ValueError(
                 f"{type(self._settings['criterion']).__name__} scores weights by gradients, and "
                 f"under {type(sync.algorithm).__name__} each replica has its own: expected a "

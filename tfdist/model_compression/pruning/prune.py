@@ -53,6 +53,7 @@ def prune(
     schedule: Schedule | None = None,
     allocation: str | Allocation = "uniform",
     filters: Filters = None,
+    rewind_to: int | None = None,
 ) -> Pruning:
     """Prepares a model for pruning; `fit` with the callback that it returns prunes it.
 
@@ -87,6 +88,8 @@ def prune(
             layer's included), "erdos_renyi", "global", "lamp", or an object.
         filters: which layers, as `keras.Model.quantize` takes it: a regular expression or
             several, searched in their names, or a function of a layer.
+        rewind_to: int, behind how many steps of `fit` the weights are kept that
+            `Pruning.rewind()` goes back to; 0: in front of the first. Defaults to none.
 
     Returns:
         A `Pruning` callback; its `report()` says what went, and which layers were skipped, and
@@ -141,7 +144,7 @@ def prune(
         "schedule": schedule,
         "allocation": allocation,
     }
-    return Pruning(model, make_masks, skipped, settings)
+    return Pruning(model, make_masks, skipped, settings, rewind_to)
 
 
 def _fitting(
