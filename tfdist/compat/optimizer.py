@@ -32,8 +32,10 @@ def install():
             optimizer_class,
             "apply",
             _reduce_before_apply,
-            "in a step, and for an optimizer that was made in a scope",
-            "reduces the gradients first; an error where it is not called on a replica",
+            "in a step, for an optimizer that was made in a scope, and in `fit` of a model that "
+            "is pruned by its gradients",
+            "reduces the gradients first, and shows them to the pruning; an error where it is not "
+            "called on a replica",
         )
         replace(
             optimizer_class,
@@ -77,8 +79,34 @@ def applying():
 def loss_scale(optimizer):
     """Scalar tensor that the loss was multiplied with; None for none."""
     if isinstance(optimizer, LossScaleOptimizer):
+        if not optimizer.built:
+            return tf.constant(optimizer.initial_scale)
         return tf.convert_to_tensor(optimizer.dynamic_scale.value)
     return getattr(optimizer, "loss_scale_factor", None)
+
+
+@contextlib.contextmanager
+def before_apply(optimizer, function):
+    """Outside of steps of tfdist's, `optimizer` applies what `function` makes of the gradients.
+
+    Args:
+        optimizer: a Keras optimizer.
+        function: function of the list of gradients, that of their variables, and the loss
+            scale or None; it returns the list of gradients to apply.
+    """
+    vars(optimizer)["_tfdist_before_apply"] = function
+    try:
+        yield
+    finally:
+        del vars(optimizer)["_tfdist_before_apply"]
+
+
+def _shown(optimizer, gradients, variables):
+    function = vars(optimizer).get("_tfdist_before_apply")
+    if function is None:
+        return gradients
+    variables = variables or optimizer._trainable_variables
+    return function(list(gradients), list(variables), loss_scale(optimizer))
 
 
 def _reduce_before_apply(original):
@@ -88,6 +116,7 @@ def _reduce_before_apply(original):
         if step is None or applying():
             if not applying():
                 _check_on_a_replica(self)
+                grads = _shown(self, grads, trainable_variables)
             return original(self, grads, trainable_variables)
         in_fit = getattr(step, "weighs_examples", True)
         if tf.executing_eagerly() and not in_fit and _only_adds_up(self):
@@ -102,6 +131,7 @@ def _reduce_before_apply(original):
             # sum already. Keras reduces what it has changed, which are objects of their own.
             grads = [None if g is None else tf.identity(g) for g in grads]
         grads = step.reduce_gradients(_with_shapes(list(grads), variables), self)
+        grads = step.before_update(self, grads, variables)
         grads, updated = step.updated(self, grads, trainable_variables)
         _applying.depth = 1
         try:

@@ -3,7 +3,18 @@
 from tfdist.model_compression.distillation import Distiller
 from tfdist.model_compression.pruning.allocations import LAMP, ErdosRenyi, Global, Uniform
 from tfdist.model_compression.pruning.callback import Pruning
-from tfdist.model_compression.pruning.criteria import L1, L2, Magnitude, Random
+from tfdist.model_compression.pruning.criteria import (
+    L1,
+    L2,
+    SNIP,
+    Magnitude,
+    Movement,
+    Random,
+    RigL,
+    SoftMovement,
+    Taylor,
+    Wanda,
+)
 from tfdist.model_compression.pruning.prune import prune
 from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight, PruningReport
 from tfdist.model_compression.pruning.schedules import Constant, Cubic
@@ -18,6 +29,7 @@ __all__ = [
     "L2",
     "LAMP",
     "NM",
+    "SNIP",
     "Block",
     "CompressionReport",
     "Constant",
@@ -28,13 +40,18 @@ __all__ = [
     "Global",
     "Head",
     "Magnitude",
+    "Movement",
     "PrunedChannels",
     "PrunedWeight",
     "Pruning",
     "PruningReport",
     "Random",
+    "RigL",
     "Skipped",
+    "SoftMovement",
+    "Taylor",
     "Uniform",
+    "Wanda",
     "Weight",
     "prune",
     "report",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfdist.strategies.place import Place
 from tfdist.sync.after_update import AfterUpdate, chain_of
+from tfdist.sync.before_update import BeforeUpdate
 
 if TYPE_CHECKING:
     import keras
@@ -151,6 +152,14 @@ class KerasStrategy(_Strategy):
         (`model.train_function = None`).
         """
         return chain_of(model)
+
+    def before_update(self, model: keras.Model) -> BeforeUpdate:
+        """The chain of what sees the gradients of `model` in front of each update.
+
+        A `BeforeUpdate`. What is linked in front of `fit` is a part of its steps, as with
+        `after_update`.
+        """
+        return vars(model).setdefault("_tfdist_before_update", BeforeUpdate())
 
     def epoch_logs(
         self, model: keras.Model, method: str, logs: Any, of_metrics: Callable[[Any], Any]

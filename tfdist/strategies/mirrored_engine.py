@@ -212,9 +212,12 @@ class MirroredEngine(KerasStrategy):
     ) -> KerasStep:
         own_step = not compat_trainer.has_keras_loss(model)
         idioms = LossIdioms(self.num_replicas_in_sync, self.batch_size, own_step)
-        chain = chain_within(model)
+        chains = {
+            "after_update": chain_within(model),
+            "before_update": self.before_update(model),
+        }
         if sync is not None:
-            return sync.step(examples, global_examples, idioms=idioms, after_update=chain)
+            return sync.step(examples, global_examples, idioms=idioms, **chains)
         return KerasStep(
             self.communicator(),
             self.replica_id(),
@@ -222,7 +225,7 @@ class MirroredEngine(KerasStrategy):
             global_examples,
             layer_variables(model),
             idioms,
-            chain,
+            **chains,
         )
 
     def epoch_logs(

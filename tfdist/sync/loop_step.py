@@ -59,6 +59,16 @@ class Step:
         reduced = iter(self.communicator.all_reduce(present))
         return [None if g is None else next(reduced) for g in gradients]
 
+    def before_update(self, optimizer, gradients, variables):
+        """What goes on of the gradients that were reduced: here all, as they are.
+
+        Args:
+            optimizer: the Keras optimizer.
+            gradients: list, what `reduce_gradients` returned.
+            variables: list of the Keras variables that they belong to, or None.
+        """
+        return gradients
+
     def updated(self, optimizer, gradients, variables):
         """What this replica's optimizer updates, with which gradients: here all of it.
 

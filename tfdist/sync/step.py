@@ -1,11 +1,12 @@
 """The tail of a training step, once, for every strategy and every optimizer.
 
-    reduce -> unscale -> clip -> accumulate -> update -> average
+    reduce -> look -> unscale -> clip -> accumulate -> update -> average
 
 `reduce` stands in front of `optimizer.apply` (stock Keras reduces at its end,
-so that each replica clips a gradient of its own); the next four are Keras' own
-`apply`, which therefore sees the same gradient on every replica as one process
-would see; `average` makes the state that layers updated in the forward pass
+so that each replica clips a gradient of its own); `look` shows the reduced gradients
+to the links of `sync/before_update.py`; the next four are Keras' own `apply`, which
+therefore sees the same gradient on every replica as one process would see; `average`
+makes the state that layers updated in the forward pass
 (the moving statistics of `BatchNormalization`) equal on all replicas.
 
 **The mean over all examples.** Let replica r hold b_r examples of a global
@@ -42,6 +43,7 @@ import contextlib
 
 import tensorflow as tf
 
+from tfdist.compat.optimizer import loss_scale
 from tfdist.compat.step_logs import MetricsOfStep, StepLogs
 from tfdist.compat.variables import assign_own, global_copy, held
 from tfdist.sync.collected_updates import CollectsUpdates, CommunicatesError
@@ -63,6 +65,7 @@ class KerasStep(CollectsUpdates, Step):
         variables: list of the Keras variables that layers may assign.
         idioms: the `LossIdioms` that look at the losses of the user's own, or None.
         after_update: the `AfterUpdate` of the model, or None.
+        before_update: its `BeforeUpdate`, or None.
 
     Attributes:
         logs: the `StepLogs` of the step, as soon as it is traced.
@@ -80,6 +83,7 @@ class KerasStep(CollectsUpdates, Step):
         variables=(),
         idioms=None,
         after_update=None,
+        before_update=None,
     ):
         super().__init__(communicator, replica_id)
         self.examples = examples
@@ -87,7 +91,7 @@ class KerasStep(CollectsUpdates, Step):
         self._state = LayerState(variables if self.num_replicas > 1 else ())
         self._metrics = MetricsOfStep()
         self._idioms = idioms
-        self._after_update = after_update
+        self._after_update, self._before_update = after_update, before_update
         self._forward_communicates = False
         self._weighed_for = set()  # ids of the optimizers whose loss carries b_r / B
         self._updates = []  # (optimizer, variables, gradients), while they are collected
@@ -216,6 +220,11 @@ class KerasStep(CollectsUpdates, Step):
         else:
             reduced = iter(self._means(present))
         return [None if g is None else _cast(next(reduced), g.dtype) for g in gradients]
+
+    def before_update(self, optimizer, gradients, variables):
+        if self._before_update is None or not variables:
+            return gradients
+        return self._before_update.run(gradients, variables, loss_scale(optimizer))
 
     def finish(self, logs, extras, metric_variables):
         """Makes layers' state, metrics and logs global: one message a dtype.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdist.model_compression.channels.groups import Group, zero_channels
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
+from tfdist.model_compression.pruning.choosing import all_but
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
 from tfdist.model_compression.pruning.masks import Masks, keep_where, one_of
 from tfdist.model_compression.pruning.report import PrunedChannels
@@ -42,7 +43,7 @@ class ChannelMasks(Masks):
         allocation: Allocation,
         schedule: Schedule,
     ) -> None:
-        self.groups, self._criterion, self._allocation = groups, criterion, allocation
+        self.groups, self._allocation = groups, allocation
         self._steps = tf.constant([step for step, _ in schedule.updates()], tf.int64)
         self._zeros = [_zeros(groups, allocation, sparsity) for _, sparsity in schedule.updates()]
         self.masks = [new_variable(tf.constant(_alive(group))) for group in groups]
@@ -56,6 +57,7 @@ class ChannelMasks(Masks):
             {id(m.variable): m.variable for m, _ in members if len(m.variable.shape) > 1}.values()
         )
         self._counts = [_counts(group) for group in groups]
+        self._score_by(criterion, self._kernels)
 
     def hold(self, averages: dict[int, keras.Variable]) -> None:
         """Sets to zero what belongs to a masked channel; traced, on a replica.
@@ -83,39 +85,43 @@ class ChannelMasks(Masks):
         return found
 
     def _change(self, due, step):
-        values = [tf.convert_to_tensor(variable.value) for variable in self._kernels]
-        scores = dict(zip((id(one) for one in self._kernels), self._criterion.scores(values, step)))
+        values = self._values()
+        scores = self._criterion.scores(values, step, self._state)
+        if not self._criterion.of_groups:
+            totals = zip(self._together(scores), self._counts)
+            scores = [total / tf.constant(count, total.dtype) for total, count in totals]
         groups = [
-            self._scores_of(group, mask, counts, scores)
-            for group, mask, counts in zip(self.groups, self.masks, self._counts)
+            tf.where(mask, score, tf.constant(-np.inf, score.dtype))
+            for mask, score in zip(self.masks, scores)
         ]
         zeros = tf.constant(self._zeros, tf.int64)[due - 1]
         for mask, kept in zip(self.masks, _kept(groups, zeros, self._allocation.joint)):
             mask.assign(kept & mask)
+        self._criterion.changed(self._state, values, (), ())
 
-    def _scores_of(self, group, mask, counts, scores):
-        total = 0.0
-        for member in group.members:
-            if len(member.variable.shape) > 1:
-                score = scores[id(member.variable)]
-                others = [axis for axis in range(len(member.variable.shape)) if axis != member.axis]
-                along = tf.reduce_sum(score, others)
-                total += tf.math.unsorted_segment_sum(along, member.channels, group.size)
-        mean = total / tf.constant(counts, total.dtype)
-        return tf.where(mask, mean, tf.constant(-np.inf, mean.dtype))
+    def _together(self, tensors):
+        of = {id(variable): tensor for variable, tensor in zip(self._kernels, tensors)}
+        return [_total(group, of) for group in self.groups]
+
+
+def _total(group, tensors):
+    """The sum over the weights of each channel, `(size,)`."""
+    total = 0.0
+    for member in group.members:
+        if len(member.variable.shape) > 1:
+            tensor = tensors[id(member.variable)]
+            others = [axis for axis in range(len(member.variable.shape)) if axis != member.axis]
+            along = tf.reduce_sum(tensor, others)
+            total += tf.math.unsorted_segment_sum(along, member.channels, group.size)
+    return total
 
 
 def _kept(scores, zeros, joint):
     """Of each group, which channels stay: all but the smallest; of each group the best one does."""
     if not joint:
-        return [_all_but(score, zeros[i]) for i, score in enumerate(scores)]
+        return [all_but(score, zeros[i]) for i, score in enumerate(scores)]
     safe = [tf.tensor_scatter_nd_update(score, [[tf.argmax(score)]], [np.inf]) for score in scores]
-    return tf.split(_all_but(tf.concat(safe, 0), zeros[0]), [one.shape[0] for one in scores])
-
-
-def _all_but(scores, zeros):
-    order = tf.argsort(scores, stable=True)
-    return tf.cast(tf.math.invert_permutation(order), tf.int64) >= zeros
+    return tf.split(all_but(tf.concat(safe, 0), zeros[0]), [one.shape[0] for one in scores])
 
 
 def _zeros(groups, allocation, sparsity):

@@ -23,6 +23,12 @@ CRITERIA = {
     "l1": criteria.L1,
     "l2": criteria.L2,
     "random": criteria.Random,
+    "taylor": criteria.Taylor,
+    "snip": criteria.SNIP,
+    "movement": criteria.Movement,
+    "soft_movement": criteria.SoftMovement,
+    "rigl": criteria.RigL,
+    "wanda": criteria.Wanda,
 }
 STRUCTURES = {
     "weight": structures.Weight,
@@ -47,6 +53,7 @@ def prune(
     schedule: Schedule | None = None,
     allocation: str | Allocation = "uniform",
     filters: Filters = None,
+    rewind_to: int | None = None,
 ) -> Pruning:
     """Prepares a model for pruning; `fit` with the callback that it returns prunes it.
 
@@ -69,7 +76,9 @@ def prune(
 
     Args:
         model: a built Keras model of any kind, made in the scope of its strategy.
-        criterion: what a weight is worth: "magnitude", "l1", "l2", "random", or an object.
+        criterion: what a weight is worth: "magnitude", "l1", "l2", "random"; by gradients,
+            which are reduced over replicas first, "taylor", "snip", "movement",
+            "soft_movement", "rigl"; or an object, as `Wanda(x)`.
         structure: what goes together: "weight", "2:4" (of each four inputs of an output two),
             "block" (`Block(4, 1)`), "filter" (a filter or a neuron with all that belongs to it),
             "head" (of attention), or an object. `shrink` takes filters and heads out.
@@ -79,6 +88,8 @@ def prune(
             layer's included), "erdos_renyi", "global", "lamp", or an object.
         filters: which layers, as `keras.Model.quantize` takes it: a regular expression or
             several, searched in their names, or a function of a layer.
+        rewind_to: int, behind how many steps of `fit` the weights are kept that
+            `Pruning.rewind()` goes back to; 0: in front of the first. Defaults to none.
 
     Returns:
         A `Pruning` callback; its `report()` says what went, and which layers were skipped, and
@@ -105,10 +116,15 @@ def prune(
             f"{type(allocation).__name__} is an allocation of single weights: expected "
             '"uniform" or "global" for whole channels.'
         )
+    reason = criterion.refusal(structure, allocation, schedule)
+    if reason is not None:
+        raise ValueError(f"criterion={type(criterion).__name__}: {reason}.")
     if structure.kind is None:
         weights, skipped = weights_of(model, filters)
-        weights, unfit = _fitting(weights, structure)
-        skipped = skipped + unfit
+        weights, unfit = _fitting(weights, [structure.refusal(one.matrix) for one in weights])
+        bound, reasons = criterion.bind(model, weights)
+        weights, unseen = _fitting(weights, reasons)
+        skipped = skipped + unfit + unseen
         found: Sequence = weights
     else:
         groups, skipped = prunable_groups(model, structure.kind, filters)
@@ -119,7 +135,7 @@ def prune(
 
     def make_masks():
         if structure.kind is None:
-            return Masks(weights, criterion, structure, allocation, schedule)
+            return Masks(weights, bound, structure, allocation, schedule)
         return ChannelMasks(groups, criterion, allocation, schedule)
 
     settings = {
@@ -128,18 +144,13 @@ def prune(
         "schedule": schedule,
         "allocation": allocation,
     }
-    return Pruning(model, make_masks, skipped, settings)
+    return Pruning(model, make_masks, skipped, settings, rewind_to)
 
 
 def _fitting(
-    weights: list[PrunableWeight], structure: Structure
+    weights: Sequence[PrunableWeight], reasons: Sequence[str | None]
 ) -> tuple[list[PrunableWeight], list[Skipped]]:
-    """The weights that can have the structure, and why the others cannot."""
-    fit, unfit = [], []
-    for weight in weights:
-        reason = structure.refusal(weight.matrix)
-        if reason is None:
-            fit.append(weight)
-        else:
-            unfit.append(Skipped(weight.name, reason))
-    return fit, unfit
+    """The weights that nothing speaks against, and the others with the reason."""
+    pairs = list(zip(weights, reasons))
+    unfit = [Skipped(weight.name, reason) for weight, reason in pairs if reason is not None]
+    return [weight for weight, reason in pairs if reason is None], unfit

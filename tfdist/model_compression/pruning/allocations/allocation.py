@@ -16,10 +16,12 @@ class Allocation:
             `comparable` makes them. Else each gives what `sparsities` says.
         of_channels: bool, whether it can divide channels, too: all of them, or each kernel by
             itself, and not by the kernels' shapes.
+        squares: whether `comparable` squares scores, which must be at least 0 then.
     """
 
     joint = False
     of_channels = False
+    squares = False
 
     def sparsities(self, shapes: Sequence[Sequence[int]], sparsity: float) -> list[float]:
         """The sparsity of each tensor, in [0, 1).

@@ -25,6 +25,7 @@ class LAMP(Allocation):
     """
 
     joint = True
+    squares = True
 
     def comparable(self, scores: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         return [_lamp(score) for score in scores]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import keras
 import tensorflow as tf
 
-from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.criteria.criterion import Criterion, State, Tensors
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -18,5 +16,7 @@ class Magnitude(Criterion):
         Han et al., Learning both weights and connections, 1506.02626.
     """
 
-    def scores(self, values: Sequence[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
+    def scores(
+        self, values: Tensors, step: tf.Tensor, state: State = (), masks: Tensors = ()
+    ) -> list[tf.Tensor]:
         return [tf.abs(value) for value in values]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import keras
 import tensorflow as tf
 
-from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.criteria.criterion import Criterion, State, Tensors
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -18,7 +16,9 @@ class L1(Criterion):
         Li et al., Pruning filters for efficient ConvNets, 1608.08710.
     """
 
-    def scores(self, values: Sequence[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
+    def scores(
+        self, values: Tensors, step: tf.Tensor, state: State = (), masks: Tensors = ()
+    ) -> list[tf.Tensor]:
         return [tf.abs(value) for value in values]
 
 
@@ -32,5 +32,7 @@ class L2(Criterion):
         Fang et al., DepGraph: towards any structural pruning, 2301.12900.
     """
 
-    def scores(self, values: Sequence[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
+    def scores(
+        self, values: Tensors, step: tf.Tensor, state: State = (), masks: Tensors = ()
+    ) -> list[tf.Tensor]:
         return [tf.square(value) for value in values]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdist.arguments import integer
-from tfdist.model_compression.pruning.criteria.criterion import Criterion
+from tfdist.model_compression.pruning.criteria.criterion import Criterion, State, Tensors
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -23,7 +22,9 @@ class Random(Criterion):
     def __init__(self, seed: int = 0) -> None:
         self.seed = integer("seed", seed, least=0)
 
-    def scores(self, values: Sequence[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
+    def scores(
+        self, values: Tensors, step: tf.Tensor, state: State = (), masks: Tensors = ()
+    ) -> list[tf.Tensor]:
         return [
             tf.random.stateless_uniform(
                 tf.shape(value), tf.stack([self.seed + 2**20 * number, step]), dtype=value.dtype

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdist.arguments import integer
@@ -20,6 +21,8 @@ class Block(Structure):
         inputs: int, how many inputs of an output a block has.
         outputs: int, how many outputs.
     """
+
+    several = True
 
     def __init__(self, inputs: int = 4, outputs: int = 1) -> None:
         self.inputs = integer("inputs", inputs, least=1)
@@ -36,7 +39,11 @@ class Block(Structure):
     def groups(self, scores: tf.Tensor) -> tf.Tensor:
         rows, columns = scores.shape
         form = [rows // self.inputs, self.inputs, columns // self.outputs, self.outputs]
-        return tf.reshape(tf.reduce_mean(tf.reshape(scores, form), [1, 3]), [-1])
+        together = tf.reshape(scores, form)
+        gone = together == -np.inf
+        mean = tf.reduce_mean(tf.where(gone, tf.zeros([], scores.dtype), together), [1, 3])
+        none_left = tf.reduce_all(gone, [1, 3])
+        return tf.reshape(tf.where(none_left, tf.constant(-np.inf, mean.dtype), mean), [-1])
 
     def spread(self, kept: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
         rows, columns = shape

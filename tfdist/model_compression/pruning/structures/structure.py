@@ -17,17 +17,23 @@ class Structure:
         fixed: float, the only sparsity that it has, or None.
         kind: str, "filter" or "head" where whole channels of the model go, with all that
             belongs to them; None for weights of a kernel.
+        several: whether a group has several weights.
     """
 
     fixed: float | None = None
     kind: str | None = None
+    several = False
 
     def refusal(self, shape: Sequence[int]) -> str | None:
         """Why a matrix of this shape cannot have it; None if it can."""
         return None
 
     def groups(self, scores: tf.Tensor) -> tf.Tensor:
-        """The score of each group, `(groups,)`, of the scores of weights `(inputs, outputs)`."""
+        """The score of each group, `(groups,)`, of the scores of weights `(inputs, outputs)`.
+
+        A weight that has gone for good has a score of minus infinity, and so has a group of
+        nothing else.
+        """
         raise NotImplementedError
 
     def spread(self, kept: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
