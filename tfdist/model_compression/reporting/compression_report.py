@@ -120,16 +120,16 @@ class CompressionReport:
         return ["", "before", "after", "change"] if self.after else ["", "model"], rows
 
     def layer_table(
-        self, counts: tuple[str, ...] = COUNTS, shown: Any = tables.number, arrow: str = " -> "
+        self, counts: tuple[str, ...] = COUNTS, compact: bool = False, arrow: str = " -> "
     ) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the layers, of str: before and after where they differ.
 
         Args:
             counts: the columns.
-            shown: function of a number or None that returns it as text.
+            compact: bool, whether counts take at most five characters, as 12.3k.
             arrow: what stands between the two.
         """
-        rows = []
+        shown, rows = _compact if compact else tables.number, []
         for name, before, after in self.pairs():
             row = [name]
             for count in counts:
@@ -143,7 +143,7 @@ class CompressionReport:
 
     def __str__(self) -> str:
         lines = [self.title, "", *tables.aligned(*self.summary_table()), ""]
-        header, rows = self.layer_table(_IN_TEXT, _compact)
+        header, rows = self.layer_table(_IN_TEXT, compact=True)
         others = tables.aligned(header[1:], [row[1:] for row in rows])
         # The first of them is aligned to the left: two wider at most.
         room = max(12, _WIDTH - 4 - max(map(len, others)))
