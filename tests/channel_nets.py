@@ -56,6 +56,13 @@ def concatenated():
     return keras.Model(x, layers.Dense(4)(layers.GlobalMaxPooling2D()(y)))
 
 
+def added_in_parts():
+    (x,) = image()
+    parts = [layers.Conv2D(n, 3, padding="same")(x) for n in (4, 6)]
+    y = layers.Add()([layers.Concatenate()(parts), layers.Conv2D(10, 1)(x)])
+    return keras.Model(x, layers.Dense(4)(layers.GlobalAveragePooling2D()(y)))
+
+
 def depthwise():
     (x,) = image()
     y = layers.Conv2D(6, 1)(x)
@@ -116,6 +123,7 @@ NETS = [
     residual,
     squeeze_and_excite,
     concatenated,
+    added_in_parts,
     depthwise,
     grouped,
     transposed,

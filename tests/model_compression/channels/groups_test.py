@@ -23,6 +23,7 @@ def found(model, kind="filter", filters=None):
         (channel_nets.residual, {"conv2d": 8, "conv2d_1": 12}),  # conv2d_2 is added to conv2d
         (channel_nets.squeeze_and_excite, {"conv2d": 8, "conv2d_1": 6}),
         (channel_nets.concatenated, {"conv2d": 4, "conv2d_1": 6, "conv2d_2": 6}),
+        (channel_nets.added_in_parts, {"conv2d": 4, "conv2d_1": 6}),  # each with conv2d_2
         (channel_nets.grouped, {"conv2d": 2, "conv2d_1": 3}),  # one of each of 4 groups
         (
             channel_nets.shared_and_nested,

@@ -21,6 +21,7 @@ SHAPES = {
     },
     "squeeze_and_excite": {"conv2d": (3, 3, 3, 4), "conv2d_1": (1, 1, 4, 3)},
     "concatenated": {"conv2d_2": (1, 1, 8, 3), "dense": (11, 4)},
+    "added_in_parts": {"conv2d": (3, 3, 3, 2), "conv2d_1": (3, 3, 3, 3), "conv2d_2": (1, 1, 3, 5)},
     "depthwise": {"depthwise_conv2d": (3, 3, 3, 2)},
     "grouped": {
         "conv2d": (1, 1, 3, 4),

@@ -86,21 +86,22 @@ def groups_of(
         filters: see `tfdist.model_compression.prune`.
     """
     producers, skipped = _producers(model, channels, kind)
-    refused = dict(channels.reasons)
+    refused, members = dict(channels.reasons), _every_member(model, channels)
     for one in producers:
         reason = _refusal(one.layer, filters)
         if reason is not None:
             for channel in channels.of[id(one.variable), one.axis]:
                 refused.setdefault(int(channel), reason)
     found = []
-    for together in _together(producers, channels):
-        every = np.unique([*(c for p in together for c in channels.of[id(p.variable), p.axis])])
-        free = np.array([channel for channel in every if int(channel) not in refused], np.int64)
+    for together, every in _by_producers(producers, channels):
+        free = np.array([channel for channel in every if channel not in refused], np.int64)
         if len(free):
-            found.append(Group(together, len(free), _members(model, channels, free)))
-        else:
-            reason = refused[int(every[0])]
-            skipped += [Skipped(one.variable.path, reason) for one in together]
+            found.append(Group(together, len(free), _members(members, free)))
+    taken = {id(one) for group in found for one in group.producers}
+    for one in producers:
+        if id(one) not in taken:
+            first = int(channels.of[id(one.variable), one.axis][0])
+            skipped.append(Skipped(one.variable.path, refused[first]))
     return found, skipped
 
 
@@ -155,34 +156,43 @@ def _refusal(layer, filters):
     return None
 
 
-def _together(producers: Sequence[Producer], channels: Channels) -> list[list[Producer]]:
-    """Producers of the same channels, as of a residual sum, in the order of the model."""
-    found: list[tuple[set[int], list[Producer]]] = []
-    for one in producers:
-        own = {int(channel) for channel in channels.of[id(one.variable), one.axis]}
-        same = [entry for entry in found if entry[0] & own]
-        merged = (set.union(own, *(e[0] for e in same)), [p for e in same for p in e[1]] + [one])
-        place = found.index(same[0]) if same else len(found)
-        found = [entry for entry in found if entry not in same]
-        found.insert(place, merged)
-    return [entry[1] for entry in found]
+def _by_producers(
+    producers: Sequence[Producer], channels: Channels
+) -> list[tuple[list[Producer], list[int]]]:
+    """Channels that the same kernels make, and those kernels, in the order of the model.
+
+    So a kernel of which only some outputs are added to those of another one makes channels of
+    several groups, and none of them is left without any.
+    """
+    made_by: dict[int, list[int]] = {}
+    for number, one in enumerate(producers):
+        for channel in dict.fromkeys(channels.of[id(one.variable), one.axis].tolist()):
+            made_by.setdefault(channel, []).append(number)
+    found: dict[tuple[int, ...], list[int]] = {}
+    for channel, numbers in made_by.items():
+        found.setdefault(tuple(numbers), []).append(channel)
+    return [([producers[n] for n in numbers], own) for numbers, own in found.items()]
 
 
-def _members(model, channels, free):
-    place = {int(channel): number for number, channel in enumerate(free)}
-    found, seen = [], set()
-    for layer in all_layers(model):
-        for variable in own_weights(layer):
-            if id(variable) in seen:
-                continue
-            seen.add(id(variable))
-            for axis in range(len(variable.shape)):
-                own = channels.of.get((id(variable), axis))
-                if own is None:
-                    continue
-                numbers = np.array([place.get(int(channel), -1) for channel in own], np.int64)
-                if np.any(numbers >= 0):
-                    found.append(Member(variable, axis, numbers))
+def _every_member(model, channels):
+    """All weights of a model and their axes, with the channels of their places."""
+    variables = {id(v): v for layer in all_layers(model) for v in own_weights(layer)}
+    return [
+        (variable, axis, channels.of[key, axis])
+        for key, variable in variables.items()
+        for axis in range(len(variable.shape))
+        if (key, axis) in channels.of
+    ]
+
+
+def _members(every, free):
+    found = []
+    order = np.argsort(free)
+    for variable, axis, own in every:
+        places = np.minimum(np.searchsorted(free, own, sorter=order), len(free) - 1)
+        numbers = np.where(free[order][places] == own, order[places], -1)
+        if np.any(numbers >= 0):
+            found.append(Member(variable, axis, numbers))
     return found
 
 
