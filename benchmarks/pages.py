@@ -30,6 +30,7 @@ NAMES = (
     "resume",
     "metrics",
     "autotuning",
+    "shrink",
 )
 BEGAN = time.strftime("%Y-%m-%d %H:%M:%S")
 
