@@ -22,7 +22,7 @@ class BeforeUpdate:
     >>> import tensorflow as tf
     >>> chain = BeforeUpdate()
     >>> with chain.linked(lambda gradients, variables: [2 * one for one in gradients]):
-    ...     chain.run([tf.constant(1.5)], ["weight"])[0].numpy()
+    ...     float(chain.run([tf.constant(1.5)], ["weight"])[0])
     3.0
     """
 

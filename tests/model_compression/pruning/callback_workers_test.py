@@ -10,9 +10,11 @@ import tfdist
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
+PLAIN = ["plain", "taylor", "movement"]  # gradients are reduced in each step
+
 
 def train(ways):
-    """For each way: the weights, and the zeros of the kernels behind each step."""
+    """For each way: the weights, the zeros of the kernels behind each step, and the scores."""
     import keras
 
     import tfdist
@@ -31,7 +33,8 @@ def train(ways):
             )
             model.compile(keras.optimizers.Adam(0.01), "mse")
         schedule = compression.Cubic(final=0.75, begin=2, end=10, frequency=2)
-        pruning = compression.prune(model, schedule=schedule, allocation="global")
+        criterion = way if way in ("taylor", "movement") else "magnitude"
+        pruning = compression.prune(model, criterion, schedule=schedule, allocation="global")
         seen = []
 
         class Watch(keras.callbacks.Callback):
@@ -41,25 +44,29 @@ def train(ways):
         sync = {"DiLoCo": callbacks.DiLoCo(4), "LocalSGD": callbacks.LocalSGD(4)}
         also = [sync[way]] if way in sync else []
         model.fit(x, y, 8, epochs=2, verbose=0, shuffle=False, callbacks=[pruning, *also, Watch()])
-        found[way] = model.get_weights(), seen
+        found[way] = model.get_weights(), seen, pruning.get_state()["criterion"]
     return found
 
 
 @pytest.fixture(scope="module")
 def workers():
-    return tfdist.run(train, workers=2, args=(["plain", "DiLoCo", "LocalSGD"],), timeout=240)
+    return tfdist.run(train, workers=2, args=([*PLAIN, "DiLoCo", "LocalSGD"],), timeout=240)
 
 
 def test_they_train_the_same_pruned_model_as_one_process(workers):
-    (alone,) = tfdist.run(train, workers=1, args=(["plain"],), timeout=120)
+    (alone,) = tfdist.run(train, workers=1, args=(PLAIN,), timeout=120)
     for worker in workers:
-        assert worker["plain"][1] == alone["plain"][1]
-        for one, other in zip(worker["plain"][0], alone["plain"][0]):
-            np.testing.assert_array_equal(one == 0, other == 0)
-            np.testing.assert_allclose(one, other, atol=1e-9)
+        for way in PLAIN:
+            weights, seen, scores = alone[way]
+            assert worker[way][1] == seen
+            for one, other in zip(worker[way][0], weights):
+                np.testing.assert_array_equal(one == 0, other == 0)
+                np.testing.assert_allclose(one, other, atol=1e-9)
+            for one, other in zip(worker[way][2], scores, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-9)
 
 
-@pytest.mark.parametrize("way", ["plain", "DiLoCo", "LocalSGD"])
+@pytest.mark.parametrize("way", [*PLAIN, "DiLoCo", "LocalSGD"])
 def test_all_workers_end_with_the_same_bits(workers, way):
     for one, other in zip(*(worker[way][0] for worker in workers)):
         np.testing.assert_array_equal(one, other)
