@@ -94,19 +94,19 @@ def before_apply(optimizer, function):
         function: function of the list of gradients, that of their variables, and the loss
             scale or None; it returns the list of gradients to apply.
     """
-    vars(optimizer)["_tfdist_before_apply"] = function
+    functions = vars(optimizer).setdefault("_tfdist_before_apply", [])
+    functions.append(function)
     try:
         yield
     finally:
-        del vars(optimizer)["_tfdist_before_apply"]
+        functions.remove(function)
 
 
 def _shown(optimizer, gradients, variables):
-    function = vars(optimizer).get("_tfdist_before_apply")
-    if function is None:
-        return gradients
-    variables = variables or optimizer._trainable_variables
-    return function(list(gradients), list(variables), loss_scale(optimizer))
+    for function in vars(optimizer).get("_tfdist_before_apply", ()):
+        known = list(variables or optimizer._trainable_variables)
+        gradients = function(list(gradients), known, loss_scale(optimizer))
+    return gradients
 
 
 def _reduce_before_apply(original):

@@ -1,8 +1,13 @@
 """Criteria that see gradients: in every kind of `fit`, resumed, and where they are refused."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
+import slowness
 import tensorflow as tf
 from gradient_pruning_cases import WAYS, X, Y, build, fit
 from keras import layers
@@ -66,7 +71,10 @@ class Stop(Exception):
 @pytest.mark.parametrize(
     ("where", "name"),
     [("two replicas", "movement"), ("no strategy", "rigl")]
-    + [pytest.param("two replicas", name, marks=pytest.mark.slow) for name in CRITERIA],
+    + [
+        pytest.param("two replicas", name, marks=pytest.mark.slow)
+        for name in ("taylor", "snip", "soft_movement", "rigl")
+    ],
 )
 def test_a_resumed_training_ends_with_the_same_bits(where, name, tmp_path):
     def stop(batch, logs):
@@ -134,6 +142,48 @@ def test_an_own_train_step(where, frozen):
     for layer in (model.dense, model.other):
         assert (layer.kernel.numpy() == 0).sum() == 12
     assert pruning.get_state()["criterion"][1].any()
+
+
+@pytest.mark.parametrize("where", ["no strategy", "two replicas"])
+def test_models_inside_of_the_one_that_is_trained(where):
+    strategy = WAYS[where]() or tf.distribute.get_strategy()
+    with strategy.scope():
+        inner = [keras.Sequential([keras.Input((n,)), layers.Dense(4)]) for n in (6, 4)]
+        outer = keras.Sequential([keras.Input((6,)), *inner])
+        outer.compile(keras.optimizers.SGD(0.1), "mse")
+    schedule = compression.Constant(0.5, begin=2)
+    prunings = [compression.prune(one, "taylor", schedule=schedule) for one in inner]
+    fit(outer, *prunings)
+    for one, pruning in zip(inner, prunings):
+        assert (one.get_weights()[0] == 0).mean() == 0.5
+        assert pruning.get_state()["criterion"][0].any()
+
+
+def test_a_fit_that_was_looked_up_before_prune_was_called():
+    program = (
+        "import numpy as np, keras, tfdist\n"
+        "model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])\n"
+        "model.compile('sgd', 'mse')\n"
+        "prune, schedule = tfdist.model_compression.prune, tfdist.model_compression.Constant(0.5)\n"
+        "model.fit(np.ones((20, 6)), np.ones((20, 4)), verbose=0,\n"
+        "          callbacks=[prune(model, 'taylor', schedule=schedule)])\n"
+        "assert (model.get_weights()[0] == 0).sum() == 12\n"
+        "assert vars(model.optimizer)['_tfdist_before_apply'] == []"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=slowness.seconds(60),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_step_there_are_no_gradients_to_prune_by():
+    pruning = compression.prune(build(), "snip", schedule=compression.Constant(0.5))
+    with pytest.raises(ValueError, match="`apply`: SNIP scores weights by the gradients of trai"):
+        pruning.apply()
 
 
 def test_a_criterion_that_needs_no_gradients_does_not_trace_them(monkeypatch):

@@ -11,18 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import compat
-from tfdist.compat import optimizer as compat_optimizer
 from tfdist.compat import trainer as compat_trainer
 from tfdist.compat import training_state
 from tfdist.compat.layers import all_layers
 from tfdist.compat.optimizer_slots import averages_of
+from tfdist.model_compression.pruning.links import hold, in_front_of_updates
 from tfdist.model_compression.pruning.masks import Masks, one_of
 from tfdist.model_compression.pruning.report import PruningReport
 from tfdist.model_compression.pruning.rewinding import EarlyWeights
 from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.strategies import checks
-from tfdist.sync.after_update import chain_of
-from tfdist.sync.before_update import BeforeUpdate
 
 
 class Pruning(keras.callbacks.Callback):
@@ -66,7 +64,7 @@ class Pruning(keras.callbacks.Callback):
         self._fit = contextlib.ExitStack()
         on_all = strategy.run if strategy is not None else lambda function: function()
         self._begin = tf.function(lambda: on_all(self._begin_replica))
-        _hold(model, strategy, self._behind_update)
+        hold(model, strategy, self._behind_update)
 
     def get_config(self) -> dict[str, Any]:
         """The settings, as JSON values."""
@@ -190,13 +188,7 @@ class Pruning(keras.callbacks.Callback):
         self._active = True
         self._masks.seen.clear()
         if self._masks.needs_gradients:
-            chain = BeforeUpdate()
-            if self._strategy is not None:
-                chain = self._strategy.before_update(model)
-            elif model.optimizer is not None:
-                applied = compat_optimizer.before_apply(model.optimizer, chain.run)
-                self._fit.enter_context(applied)
-            self._fit.enter_context(chain.linked(self._masks.look))
+            self._fit.enter_context(in_front_of_updates(model, self._strategy, self._masks.look))
 
     def _stop(self, model):
         self._fit.close()
@@ -245,16 +237,3 @@ class Pruning(keras.callbacks.Callback):
     def _hold(self):
         # At the end of `fit` Keras puts the averages in the place of the weights.
         self._masks.hold(averages_of(getattr(self._trained, "optimizer", None)))
-
-
-def _hold(model, strategy, link):
-    """Calls `link` behind each update of the model from now on, in the place of an earlier one."""
-    earlier = vars(model).get("_tfdist_pruning")
-    if earlier is not None:
-        earlier.close()
-    stack, chain = contextlib.ExitStack(), chain_of(model)
-    stack.enter_context(chain.linked("masks", link))
-    if strategy is None:
-        stack.enter_context(compat_trainer.behind_train_step(model, lambda: chain.run(None, True)))
-    vars(model)["_tfdist_pruning"] = stack
-    model.train_function = None

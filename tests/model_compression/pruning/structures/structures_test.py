@@ -60,3 +60,16 @@ def test_what_a_shape_cannot_have():
     assert Weight().refusal((27, 1)) is None
     with pytest.raises(ValueError, match="expected n smaller than m"):
         NM(4, 4)
+
+
+def test_what_has_gone_goes_first_whatever_the_scores_are():
+    gone = SCORES < 0.3
+    scores = np.where(gone, -np.inf, SCORES - 2).astype("float32")  # negative ones, as movement's
+    assert not kept_of(Weight(), scores, int(gone.sum()))[gone].any()
+    groups = Block(2, 1).groups(tf.constant(scores)).numpy()
+    pairs, dead = scores.reshape(4, 2, 6), gone.reshape(4, 2, 6)
+    expected = np.where(dead, 0, pairs).mean(1)
+    np.testing.assert_allclose(groups, np.where(dead.all(1), -np.inf, expected).ravel(), rtol=1e-6)
+    assert dead.all(1).any() and (dead.any(1) & ~dead.all(1)).any()
+    mask = kept_of(NM(1, 2), scores, 24).reshape(4, 2, 6)
+    assert not (mask & dead)[~dead.all(1)[:, None].repeat(2, 1)].any()
