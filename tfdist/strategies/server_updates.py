@@ -4,13 +4,16 @@
   what other steps do to other variables meanwhile does not matter to most optimizers.
 - **A whole optimizer** is applied under one lock where it assigns anything outside of a
   variable's update (constraints, moving averages of weights, Nadam's product, Muon's weight
-  decay): the steps' updates then follow each other in the order of their versions.
+  decay): the steps' updates then follow each other in the order of their versions. So it is
+  where it updates a variable twice (weight decay, and then the gradient): steps that take a
+  lock twice stand still together sooner or later (seen on TensorFlow 2.21; why is not known).
 - **A claim** comes first: the step's number is noted under the lock of `iterations`, which counts
   on. A step that runs again finds its number there, and applies nothing.
 - **What else a step assigns** (see `sync/staleness.py`) needs no lock: it is added, or it
   overwrites.
 """
 
+import collections
 import contextlib
 import uuid
 
@@ -29,6 +32,7 @@ class ServerUpdates:
         self._as_a_whole = {}  # by id of an optimizer: the optimizer, and a dict by places
         self._held = 0  # how many locks what is traced at this moment holds
         self._locked = set()  # names of the operations that were traced under one
+        self._times = collections.Counter()  # how often each lock was taken in what is traced
 
     def add_lock(self, variable):
         """Gives a new variable its lock."""
@@ -58,6 +62,7 @@ class ServerUpdates:
         """Calls `function()` while nobody updates `variable`; returns what it returns."""
         graph = tf.compat.v1.get_default_graph()
         before = len(graph.get_operations())
+        self._times[variable.handle.ref()] += 1
         with self._holding():
             results = in_one_piece(self._locks[variable.handle.ref()], function)
         self._locked |= {op.name for op in graph.get_operations()[before:]}
@@ -73,7 +78,7 @@ class ServerUpdates:
         return self.under_lock_of(optimizer.iterations.value, function)
 
     def is_applied_as_a_whole(self, optimizer, place, apply):
-        """Whether `optimizer` assigns anything outside of the update of a variable.
+        """Whether `optimizer` assigns outside of the update of a variable, or updates one twice.
 
         Args:
             optimizer: a Keras optimizer of the strategy.
@@ -82,10 +87,11 @@ class ServerUpdates:
         """
         _, known = self._as_a_whole.setdefault(id(optimizer), (optimizer, {}))
         if place not in known:
-            self._locked = set()
+            self._locked, self._times = set(), collections.Counter()
             graph = tf.function(apply, autograph=False).get_concrete_function().graph
             outside = [op for op in graph.get_operations() if op.name not in self._locked]
-            known[place] = any(map(_writes, outside))
+            twice = any(times > 1 for times in self._times.values())
+            known[place] = twice or any(map(_writes, outside))
         return known[place]
 
     def claim(self, optimizer, number):

@@ -99,6 +99,7 @@ class WorkerStep:
             model.distribute_strategy.updates,
             versions,
             self.staleness_scaling,
+            model.distribute_strategy.before_update(model),
         )
         with local_state(zeros + found), noting_results(model.metrics):
             with active_step.activate(step):

@@ -43,6 +43,7 @@ class AsyncStep(KerasStep):
         versions: list of `(optimizer, scalar int64 tensor)`, the optimizers that may be applied
             and their versions when the step began to read weights.
         staleness_scaling: bool, whether learning rates are divided by the staleness.
+        before_update: the `BeforeUpdate` of the model, or None.
 
     Attributes:
         version: scalar int64 tensor, the version at which the optimizer was applied that was
@@ -51,9 +52,17 @@ class AsyncStep(KerasStep):
         is_first: scalar bool tensor, whether that update was not applied before.
     """
 
-    def __init__(self, number, examples, updates, versions=(), staleness_scaling=False):
+    def __init__(
+        self,
+        number,
+        examples,
+        updates,
+        versions=(),
+        staleness_scaling=False,
+        before_update=None,
+    ):
         # The number in the place of the replica's index: other random numbers in each step.
-        super().__init__(ReplicaCommunicator(1), number, examples)
+        super().__init__(ReplicaCommunicator(1), number, examples, before_update=before_update)
         self._number, self._server, self._scaling = number, updates, staleness_scaling
         self._read_versions = {id(optimizer): version for optimizer, version in versions}
         self._assigned = set()  # ids of variables

@@ -17,6 +17,7 @@ from tfdist.compat.layers import all_layers
 from tfdist.compat.optimizer_slots import averages_of
 from tfdist.model_compression.pruning.links import hold, in_front_of_updates
 from tfdist.model_compression.pruning.masks import Masks, one_of
+from tfdist.model_compression.pruning.on_servers import OnServers
 from tfdist.model_compression.pruning.report import PruningReport
 from tfdist.model_compression.pruning.rewinding import EarlyWeights
 from tfdist.model_compression.pruning.weights import Skipped
@@ -34,7 +35,7 @@ class Pruning(keras.callbacks.Callback):
     Under gradient-sync callbacks with local steps masks change at a synchronisation only, so that
     they are those of the average model, alike on all replicas.
 
-    Limits: not with parameter servers.
+    With parameter servers they change when no step is out, by criteria that need no gradients.
     """
 
     def __init__(
@@ -48,11 +49,6 @@ class Pruning(keras.callbacks.Callback):
         super().__init__()
         compat.install()
         strategy = compat_trainer.strategy_of(model)
-        if strategy is not None and strategy.is_asynchronous:
-            raise ValueError(
-                f"{model.name!r} is trained with parameter servers, where workers see different "
-                "weights at the same time: expected another strategy. Prune there, or before."
-            )
         if strategy is None and not training_state.is_single_device(model.distribute_strategy):
             raise checks.not_trained_by_tfdist("Pruning", model.distribute_strategy)
         self._pruned = self._trained = model
@@ -62,6 +58,16 @@ class Pruning(keras.callbacks.Callback):
         self._settings, self._early = settings, EarlyWeights(rewind_to)
         self._active = self._around = False
         self._fit = contextlib.ExitStack()
+        self._servers = None
+        if strategy is not None and strategy.is_asynchronous:
+            if rewind_to is not None:
+                raise ValueError(
+                    f"rewind_to={rewind_to!r} with parameter servers, where no step ends for all "
+                    "workers at once: expected another strategy."
+                )
+            self._servers = OnServers(strategy, model, self._masks)
+            self._begin = self._servers.begin
+            return
         on_all = strategy.run if strategy is not None else lambda function: function()
         self._begin = tf.function(lambda: on_all(self._begin_replica))
         hold(model, strategy, self._behind_update)
@@ -148,11 +154,19 @@ class Pruning(keras.callbacks.Callback):
             self._start(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._servers is not None:
+            self._servers.check(self._trained)
         self._check_local_methods()
         self._keep_early_weights()
         self._begin()  # what is due in front of the first step
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._servers is not None:
+            self._servers.begin_epoch()
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._servers is not None:
+            self._servers.count(batch)
         self._keep_early_weights()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -161,6 +175,8 @@ class Pruning(keras.callbacks.Callback):
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint holds: counts, masks (eight to a byte), what the criterion keeps."""
+        if self._servers is not None:
+            self._servers.save_count()
         values = [one_of(variable) for variable in self._masks.variables]
         behind = 2 + len(self._masks.masks)
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from tfdist.model_compression.channels.groups import Group, zero_channels
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.choosing import all_but
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
-from tfdist.model_compression.pruning.masks import Masks, keep_where, one_of
+from tfdist.model_compression.pruning.masks import Masks, one_of
 from tfdist.model_compression.pruning.report import PrunedChannels
 from tfdist.model_compression.pruning.schedules.schedule import Schedule
 from tfdist.sync.algorithm import new_variable
@@ -59,12 +59,7 @@ class ChannelMasks(Masks):
         self._counts = [_counts(group) for group in groups]
         self._score_by(criterion, self._kernels)
 
-    def hold(self, averages: dict[int, keras.Variable]) -> None:
-        """Sets to zero what belongs to a masked channel; traced, on a replica.
-
-        Args:
-            averages: dict by a variable's id of its average, which is masked, too.
-        """
+    def kept(self) -> Iterator[tuple[keras.Variable, tf.Tensor]]:
         every = tf.concat([[True], *self.masks], 0)
         for variable, axes in self._axes:
             kept = None
@@ -73,7 +68,7 @@ class ChannelMasks(Masks):
                 form[axis] = -1
                 along = tf.reshape(tf.reduce_all(tf.gather(every, places), 0), form)
                 kept = along if kept is None else kept & along
-            keep_where(kept, variable, averages)
+            yield variable, kept
 
     def pruned(self) -> list[PrunedChannels]:
         """What is masked by now, by group."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -145,8 +145,18 @@ class Masks:
         Args:
             averages: dict by a variable's id of its average, which is masked, too.
         """
+        for variable, kept in self.kept():
+            keep_where(kept, variable, averages)
+
+    def kept(self) -> Iterator[tuple[keras.Variable, tf.Tensor]]:
+        """Each masked variable, and bool of its shape, or broadcast to it: what stays."""
         for weight, mask in zip(self.weights, self.masks):
-            keep_where(mask, weight.variable, averages)
+            yield weight.variable, tf.convert_to_tensor(mask)
+
+    @property
+    def change_steps(self) -> list[int]:
+        """Behind how many steps the schedule changes the masks, in order."""
+        return [int(step) for step in self._steps]
 
     def pruned(self) -> Sequence[PrunedWeight | PrunedChannels]:
         """What is masked by now, by kernel."""
