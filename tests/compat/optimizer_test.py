@@ -75,6 +75,9 @@ class RecordingStep:
         self.inside.append(compat_optimizer.applying())
         return [2.0 * gradient for gradient in gradients]
 
+    def before_update(self, optimizer, gradients, variables):
+        return gradients
+
     def updated(self, optimizer, gradients, variables):
         return gradients, variables
 
@@ -128,6 +131,9 @@ def test_gradients_have_the_shapes_of_their_variables():
 
         def reduce_gradients(self, gradients, optimizer):
             seen.extend(tf.convert_to_tensor(gradient).shape for gradient in gradients)
+            return gradients
+
+        def before_update(self, optimizer, gradients, variables):
             return gradients
 
         def updated(self, optimizer, gradients, variables):

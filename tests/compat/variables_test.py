@@ -84,6 +84,9 @@ class Step:
     def reduce_gradients(self, gradients, optimizer):
         return gradients
 
+    def before_update(self, optimizer, gradients, variables):
+        return gradients
+
     def updated(self, optimizer, gradients, variables):
         return gradients, variables
 

@@ -88,7 +88,16 @@ class Pruning(keras.callbacks.Callback):
 
         So with `Constant(final=0.5)` a model is pruned without being trained, by what its weights
         are.
+
+        Raises:
+            ValueError: the criterion needs gradients.
         """
+        if self._masks.begins_with_gradients:
+            raise ValueError(
+                f"`apply`: {type(self._settings['criterion']).__name__} scores weights by the "
+                "gradients of training steps. Expected `fit` with this callback, or a criterion "
+                'that needs none, as "magnitude".'
+            )
         self._begin()
 
     def rewind(self) -> None:

@@ -64,10 +64,14 @@ class Masks:
     def needs_gradients(self) -> bool:
         return self._criterion.needs_gradients
 
+    @property
+    def begins_with_gradients(self) -> bool:
+        """Whether the first change needs those of a step."""
+        return (self._criterion.first or self._criterion).needs_gradients
+
     def begin(self) -> None:
         """Makes the change that is due in front of the first step; traced, on a replica."""
-        first = self._criterion.first or self._criterion
-        if not first.needs_gradients:
+        if not self.begins_with_gradients:
             self.advance(tf.constant(True), steps=0)
 
     def look(
