@@ -391,6 +391,14 @@ def a_model_that_is_not_pruned(monkeypatch):
     return [("train_step" in vars(model), False), (of_class(model, "train_step"))]
 
 
+@case(TEMPORARY, keras.Layer, "call")
+@case(TEMPORARY, keras.Model, "compiled")
+def a_model_that_is_not_compressed(monkeypatch):
+    model = compiled()
+    model.fit(X, Y, verbose=0)
+    return [("call" in vars(model.layers[0]), False), (model.compiled, True)]
+
+
 @case(TEMPORARY, tf.random, "shuffle")
 def arrays_that_keras_shuffles(monkeypatch):
     stock, during = tf.random.shuffle, []

@@ -14,6 +14,23 @@ import functools
 import keras
 import tensorflow as tf
 
+from tfdist.compat.replacing import note
+
+_COMPRESSED = "on a model, while `tfdist.model_compression` looks at it"
+
+note(
+    __name__,
+    keras.Layer,
+    _COMPRESSED,
+    call=("the graph of a prediction is traced", "notes which layer computes what"),
+)
+note(
+    __name__,
+    keras.Model,
+    _COMPRESSED,
+    compiled=("`shrink` copies the layers", "is False: the copy is compiled later"),
+)
+
 
 def all_layers(model):
     """The model's layers in the order in which they were made; a shared one once."""
@@ -52,7 +69,7 @@ def calls_noted(model):
     """
     owners, calls, noted = {}, [], []
 
-    def note(layer, call, *args, **kwargs):
+    def noting(layer, call, *args, **kwargs):
         before = len(tf.compat.v1.get_default_graph().get_operations())
         outputs = call(*args, **kwargs)
         for operation in tf.compat.v1.get_default_graph().get_operations()[before:]:
@@ -62,7 +79,7 @@ def calls_noted(model):
 
     for layer in all_layers(model):
         if "call" not in vars(layer):
-            call = functools.wraps(layer.call)(functools.partial(note, layer, layer.call))
+            call = functools.wraps(layer.call)(functools.partial(noting, layer, layer.call))
             vars(layer)["call"] = call
             noted.append(layer)
     try:
