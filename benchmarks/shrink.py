@@ -15,6 +15,7 @@ stay, so less is gone there. Times are of a batch of 16, medians of 7 rounds, bo
 import argparse
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -71,13 +72,19 @@ def tables(rows):
     ]
     if failed:
         parts.append("Not shrunk, and why:")
-        parts.append("\n".join(f"- {row['network']}: {row['failed']}" for row in failed))
+        parts.append("\n".join(f"- {row['network']}: {_why(row['failed'])}" for row in failed))
     timed = [row for row in rows if "fit_ms" in row]
     if timed:
         parts.append("## Times, milliseconds a batch")
         titles = ["network", "fit", "smaller", "ratio", "predict", "smaller", "ratio"]
         parts.append(pages.table(titles, [[row["network"], *_times(row)] for row in timed]))
     return "\n\n".join(parts)
+
+
+def _why(text):
+    """Of a long list of kernels and reasons those that the others have not; else its beginning."""
+    found = re.findall(r": (without it, .*?|[^;:]* spreads them [^;:]*)(?:;|$)", text)
+    return "; ".join(dict.fromkeys(one[:200] for one in found)) or text[:300]
 
 
 def _times(row):

@@ -30,7 +30,7 @@ def main(name, times):
         row.update(shrunk(model, times))
     except Exception as error:
         text = " ".join(str(error).split())
-        row["failed"] = f"{type(error).__name__}: {text[:300]}"
+        row["failed"] = f"{type(error).__name__}: {text[:9000]}"
     print("ROW " + json.dumps(row))
 
 
