@@ -47,11 +47,13 @@ class Member:
         axis: int.
         channels: int64 `(length of the axis,)`: which channel of the group a place belongs to;
             -1 for those of other groups.
+        layer: the Keras layer whose variable it is.
     """
 
     variable: keras.Variable
     axis: int
     channels: np.ndarray
+    layer: keras.Layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _members(model, channels, free):
                     continue
                 numbers = np.array([place.get(int(channel), -1) for channel in own], np.int64)
                 if np.any(numbers >= 0):
-                    found.append(Member(variable, axis, numbers))
+                    found.append(Member(variable, axis, numbers, layer))
     return found
 
 

@@ -189,7 +189,7 @@ class Pruning(keras.callbacks.Callback):
         model.train_function = None
         self._active = True
         self._masks.seen.clear()
-        if self._masks.needs_gradients:
+        if self._masks.looks_at_gradients:
             chain = BeforeUpdate()
             if self._strategy is not None:
                 chain = self._strategy.before_update(model)

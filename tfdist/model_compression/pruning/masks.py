@@ -64,6 +64,10 @@ class Masks:
     def needs_gradients(self) -> bool:
         return self._criterion.needs_gradients
 
+    @property
+    def looks_at_gradients(self) -> bool:
+        return self._criterion.needs_gradients or self._criterion.adjusts_gradients
+
     def begin(self) -> None:
         """Makes the change that is due in front of the first step; traced, on a replica."""
         first = self._criterion.first or self._criterion
@@ -87,13 +91,16 @@ class Masks:
         ]
         masks = [tf.convert_to_tensor(mask) for mask in self.masks]
         changing = self._due(self.step + 1) > self.changes
-        self._criterion.observe(
-            self._state, Observation(values, given, masks, self._together, changing)
-        )
-        return self._left_of(gradients, own, masks, changing)
+        seen = Observation(values, given, masks, self._together, changing, self._spread)
+        self._criterion.observe(self._state, seen)
+        left = list(gradients)
+        for place, old, new in zip(own, given, self._criterion.adjusted(self._state, seen)):
+            if place is not None and new is not old:
+                left[place] = new
+        return self._left_of(left, own, masks, changing)
 
     def _left_of(self, gradients, own, masks, changing):
-        """The gradients that the optimizer gets; None for all of them."""
+        """The gradients that the optimizer gets."""
         if self._criterion.pauses_training:
             present = [tf.convert_to_tensor(g) for g in gradients if g is not None]
             kept = tf.cond(
@@ -108,10 +115,15 @@ class Masks:
                     value = tf.convert_to_tensor(left[place])
                     left[place] = tf.where(mask, value, tf.zeros([], value.dtype))
             return left
-        return None
+        return gradients
 
     def check_seen(self) -> None:
         """Behind the update: raises if a kernel has no gradient; traced."""
+        if self._criterion.adjusts_gradients and not self.seen:
+            raise ValueError(
+                f"Nothing that {type(self._criterion).__name__} puts a penalty on has a gradient "
+                "in this training step: expected that the model's optimizer trains its layers."
+            )
         if not self.needs_gradients:
             return
         for number, variable in enumerate(self._scored):
@@ -224,6 +236,13 @@ class Masks:
         if not self._structure.several:
             return tensors
         return [self._structure.groups(w.as_matrix(t)) for w, t in zip(self.weights, tensors)]
+
+    def _spread(self, tensors):
+        """What stands for the group of each weight; see `Observation`."""
+        if not self._structure.several:
+            return tensors
+        pairs = zip(self.weights, tensors)
+        return [w.from_matrix(self._structure.spread(t, w.matrix)) for w, t in pairs]
 
 
 def keep_where(mask, variable, averages):

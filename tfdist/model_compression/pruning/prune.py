@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from tfdist.model_compression import by_name
+from tfdist.model_compression.channels.groups import Group
 from tfdist.model_compression.pruning import allocations, criteria, schedules, structures
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.callback import Pruning
@@ -29,6 +30,8 @@ CRITERIA = {
     "soft_movement": criteria.SoftMovement,
     "rigl": criteria.RigL,
     "wanda": criteria.Wanda,
+    "slimming": criteria.Slimming,
+    "group_sparsity": criteria.GroupSparsity,
 }
 STRUCTURES = {
     "weight": structures.Weight,
@@ -78,7 +81,8 @@ def prune(
         model: a built Keras model of any kind, made in the scope of its strategy.
         criterion: what a weight is worth: "magnitude", "l1", "l2", "random"; by gradients,
             which are reduced over replicas first, "taylor", "snip", "movement",
-            "soft_movement", "rigl"; or an object, as `Wanda(x)`.
+            "soft_movement", "rigl"; of filters also "slimming" and "group_sparsity", which
+            drive them to zero by a penalty; or an object, as `Wanda(x)`.
         structure: what goes together: "weight", "2:4" (of each four inputs of an output two),
             "block" (`Block(4, 1)`), "filter" (a filter or a neuron with all that belongs to it),
             "head" (of attention), or an object. `shrink` takes filters and heads out.
@@ -128,7 +132,8 @@ def prune(
         found: Sequence = weights
     else:
         groups, skipped = prunable_groups(model, structure.kind, filters)
-        found = groups
+        groups, unfit = _scored(groups, criterion)
+        found, skipped = groups, skipped + unfit
     if not found:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
         raise ValueError(f"Nothing of {model.name!r} can be pruned: {reasons}.")
@@ -145,6 +150,13 @@ def prune(
         "allocation": allocation,
     }
     return Pruning(model, make_masks, skipped, settings, rewind_to)
+
+
+def _scored(groups: Sequence[Group], criterion: Criterion) -> tuple[list[Group], list[Skipped]]:
+    """The groups that the criterion can score, and the others with the reason."""
+    reasons = [criterion.scored(group)[1] for group in groups]
+    unfit = [Skipped(group.name, one) for group, one in zip(groups, reasons) if one is not None]
+    return [group for group, one in zip(groups, reasons) if one is None], unfit
 
 
 def _fitting(
