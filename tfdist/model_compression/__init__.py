@@ -18,9 +18,14 @@ from tfdist.model_compression.pruning.criteria import (
     Wanda,
 )
 from tfdist.model_compression.pruning.prune import prune
-from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight, PruningReport
+from tfdist.model_compression.pruning.report import (
+    PrunedBranch,
+    PrunedChannels,
+    PrunedWeight,
+    PruningReport,
+)
 from tfdist.model_compression.pruning.schedules import Constant, Cubic
-from tfdist.model_compression.pruning.structures import NM, Block, Filter, Head, Weight
+from tfdist.model_compression.pruning.structures import NM, Block, Filter, Head, Layer, Weight
 from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.model_compression.reporting.compression_report import CompressionReport
 from tfdist.model_compression.reporting.report import report
@@ -42,8 +47,10 @@ __all__ = [
     "Global",
     "GroupSparsity",
     "Head",
+    "Layer",
     "Magnitude",
     "Movement",
+    "PrunedBranch",
     "PrunedChannels",
     "PrunedWeight",
     "Pruning",

@@ -13,7 +13,7 @@ from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.choosing import all_but
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
 from tfdist.model_compression.pruning.masks import Masks, keep_where, one_of
-from tfdist.model_compression.pruning.report import PrunedChannels
+from tfdist.model_compression.pruning.report import PrunedBranch, PrunedChannels
 from tfdist.model_compression.pruning.schedules.schedule import Schedule
 from tfdist.sync.algorithm import new_variable
 
@@ -74,7 +74,7 @@ class ChannelMasks(Masks):
                 kept = along if kept is None else kept & along
             keep_where(kept, variable, averages)
 
-    def pruned(self) -> list[PrunedChannels]:
+    def pruned(self) -> Sequence[PrunedChannels | PrunedBranch]:
         """What is masked by now, by group."""
         found = []
         for group, mask in zip(self.groups, self.masks):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfdist.model_compression.pruning import choosing
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.criteria.criterion import Criterion, Observation
-from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight
+from tfdist.model_compression.pruning.report import PrunedBranch, PrunedChannels, PrunedWeight
 from tfdist.model_compression.pruning.schedules.schedule import Schedule
 from tfdist.model_compression.pruning.structures.structure import Structure
 from tfdist.model_compression.pruning.weights import PrunableWeight
@@ -160,7 +160,7 @@ class Masks:
         for weight, mask in zip(self.weights, self.masks):
             keep_where(mask, weight.variable, averages)
 
-    def pruned(self) -> Sequence[PrunedWeight | PrunedChannels]:
+    def pruned(self) -> Sequence[PrunedWeight | PrunedChannels | PrunedBranch]:
         """What is masked by now, by kernel."""
         return [
             PrunedWeight(weight.name, weight.size, int(weight.size - np.sum(one_of(mask))))

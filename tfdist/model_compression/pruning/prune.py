@@ -10,6 +10,7 @@ from tfdist.model_compression import by_name
 from tfdist.model_compression.channels.groups import Group
 from tfdist.model_compression.pruning import allocations, criteria, schedules, structures
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
+from tfdist.model_compression.pruning.branch_masks import BranchMasks, prunable_branches
 from tfdist.model_compression.pruning.callback import Pruning
 from tfdist.model_compression.pruning.channel_masks import ChannelMasks
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
@@ -39,6 +40,7 @@ STRUCTURES = {
     "block": structures.Block,
     "filter": structures.Filter,
     "head": structures.Head,
+    "layer": structures.Layer,
 }
 ALLOCATIONS = {
     "uniform": allocations.Uniform,
@@ -85,7 +87,8 @@ def prune(
             drive them to zero by a penalty; or an object, as `Wanda(x)`.
         structure: what goes together: "weight", "2:4" (of each four inputs of an output two),
             "block" (`Block(4, 1)`), "filter" (a filter or a neuron with all that belongs to it),
-            "head" (of attention), or an object. `shrink` takes filters and heads out.
+            "head" (of attention), "layer" (a residual branch), or an object. `shrink` takes
+            filters, heads and layers out.
         schedule: how much, and when: `Constant` or `Cubic`. Defaults to what is zero already,
             held there; of "2:4" to half from the first step on.
         allocation: where: "uniform" (the same part of each kernel, the first and the last
@@ -130,6 +133,9 @@ def prune(
         weights, unseen = _fitting(weights, reasons)
         skipped = skipped + unfit + unseen
         found: Sequence = weights
+    elif structure.kind == "layer":
+        branches, skipped = prunable_branches(model, filters)
+        found = branches
     else:
         groups, skipped = prunable_groups(model, structure.kind, filters)
         groups, unfit = _scored(groups, criterion)
@@ -141,6 +147,8 @@ def prune(
     def make_masks():
         if structure.kind is None:
             return Masks(weights, bound, structure, allocation, schedule)
+        if structure.kind == "layer":
+            return BranchMasks(branches, criterion, allocation, schedule)
         return ChannelMasks(groups, criterion, allocation, schedule)
 
     settings = {
