@@ -58,6 +58,10 @@ class ChannelMasks(Masks):
         variables = [m.variable for of_one in self._members for m in of_one]
         self._score_by(criterion, list({id(v): v for v in variables}.values()))
 
+    @property
+    def held(self) -> list[keras.Variable]:
+        return [variable for variable, _ in self._axes]
+
     def hold(self, averages: dict[int, keras.Variable]) -> None:
         """Sets to zero what belongs to a masked channel; traced, on a replica.
 

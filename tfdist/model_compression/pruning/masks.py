@@ -61,6 +61,11 @@ class Masks:
         return [self.step, self.changes, *self.masks, *(v for of in self._state for v in of)]
 
     @property
+    def held(self) -> list[keras.Variable]:
+        """The variables of the model that are masked."""
+        return [weight.variable for weight in self.weights]
+
+    @property
     def needs_gradients(self) -> bool:
         return self._criterion.needs_gradients
 
