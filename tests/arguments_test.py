@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfdist.arguments import integer
+from tfdist.arguments import integer, number
 
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), np.array(3), 2**80])
@@ -30,3 +30,13 @@ def test_the_error_says_what_was_expected():
     with pytest.raises(ValueError, match=r"^size='x': expected None or an int of at least 0\.$"):
         integer("size", "x", least=0, or_none=True)
     assert integer("size", None, or_none=True) is None
+
+
+@pytest.mark.parametrize("value", [True, "1", None, -0.1, float("nan"), float("inf")])
+def test_what_is_no_number_of_at_least_zero(value):
+    with pytest.raises(ValueError, match=r"rate=.*: expected a number of at least 0\."):
+        number("rate", value, least=0)
+
+
+def test_numbers_become_floats():
+    assert number("rate", 2, least=0) == 2.0 and isinstance(number("rate", 2, least=0), float)

@@ -40,3 +40,20 @@ def integer(
         expected += f", {meaning}" if meaning else ""
         raise ValueError(f"{name}={value!r}: expected {expected}.")
     return int(value)
+
+
+def number(name: str, value: Any, least: float) -> float:
+    """`value` as a finite float of at least `least`.
+
+    Args:
+        name: the argument's, for the error.
+        value: what was given.
+        least: the smallest that is allowed.
+
+    Raises:
+        ValueError: it is none.
+    """
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not known or not least <= value < float("inf"):
+        raise ValueError(f"{name}={value!r}: expected a number of at least {least}.")
+    return float(value)

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+import tfdist
 from feature_cases.common import SERVERS, SLOW, WORKERS, X, Y, feature, fit, small_model
 
 SMALL_STEPS = 1e-4  # of optimizers that divide by small numbers
@@ -210,3 +211,29 @@ def float_state_in_bfloat16():
     model.compile(keras.optimizers.SGD(0.0), "mse")
     fit(model, np.ones((48, 6), "float32"), Y[:48])
     return {"average": model.layers[0].largest.numpy()}
+
+
+@feature(quick=WORKERS)
+def pruning():
+    """Weights of one layer, then neurons of another, while it trains; and then without them."""
+    compression = tfdist.model_compression
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, "relu", name="first"),
+            layers.Dense(6, "tanh"),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.005, momentum=0.9), "mse")
+    weights = compression.prune(
+        model, schedule=compression.Cubic(final=0.5, begin=1, end=3), filters="first"
+    )
+    found = {"loss": fit(model, callbacks=[weights])["loss"]}
+    half = compression.Constant(final=0.5, begin=1)
+    neurons = compression.prune(model, "l2", "filter", half)
+    found["loss of neurons"] = fit(model, callbacks=[neurons])["loss"]
+    small = compression.shrink(model)
+    found["loss without them"] = fit(small)["loss"]
+    assert small.layers[0].units == 4
+    return found | {f"weight {i}": w for i, w in enumerate(small.get_weights())}

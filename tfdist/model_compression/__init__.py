@@ -7,18 +7,25 @@ from tfdist.model_compression.pruning.criteria import (
     L1,
     L2,
     SNIP,
+    GroupSparsity,
     Magnitude,
     Movement,
     Random,
     RigL,
+    Slimming,
     SoftMovement,
     Taylor,
     Wanda,
 )
 from tfdist.model_compression.pruning.prune import prune
-from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight, PruningReport
+from tfdist.model_compression.pruning.report import (
+    PrunedBranch,
+    PrunedChannels,
+    PrunedWeight,
+    PruningReport,
+)
 from tfdist.model_compression.pruning.schedules import Constant, Cubic
-from tfdist.model_compression.pruning.structures import NM, Block, Filter, Head, Weight
+from tfdist.model_compression.pruning.structures import NM, Block, Filter, Head, Layer, Weight
 from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.model_compression.reporting.compression_report import CompressionReport
 from tfdist.model_compression.reporting.report import report
@@ -38,9 +45,12 @@ __all__ = [
     "ErdosRenyi",
     "Filter",
     "Global",
+    "GroupSparsity",
     "Head",
+    "Layer",
     "Magnitude",
     "Movement",
+    "PrunedBranch",
     "PrunedChannels",
     "PrunedWeight",
     "Pruning",
@@ -48,6 +58,7 @@ __all__ = [
     "Random",
     "RigL",
     "Skipped",
+    "Slimming",
     "SoftMovement",
     "Taylor",
     "Uniform",

@@ -67,7 +67,7 @@ def inference_graph(model: keras.Model, rows: int = 1) -> InferenceGraph:
         except Exception as failed:  # a shorter one may do
             error = error or failed
             continue
-        handles = {id(held(v).handle): v for v in model.variables if hasattr(held(v), "handle")}
+        handles = {id(one.handle): v for v in model.variables for one in _copies(held(v))}
         variables = {
             inside.name: handles[id(outside)]
             for outside, inside in concrete.graph.captures
@@ -103,6 +103,12 @@ def input_specs(model: keras.Model) -> Any:
     return keras.tree.map_shape_structure(
         lambda shape: keras.KerasTensor((None, *shape[1:]), dtype=keras.config.floatx()), shapes
     )
+
+
+def _copies(value):
+    """A variable, or those of it on each replica."""
+    copies = getattr(value, "values", None) or [value]
+    return [one for one in copies if hasattr(one, "handle")]
 
 
 def _spec(tensor, rows, length):

@@ -54,18 +54,26 @@ def around(method, model, arguments):
 
 @contextlib.contextmanager
 def _links_of_inner_models(model):
-    """What is linked behind the updates of models inside of `model` is a part of its steps."""
+    """What is linked behind the updates of models inside of `model` is a part of its steps.
+
+    So is what models hold that only share layers with it.
+    """
     inner = chain_within(model, outermost=False)
     if not inner:
         yield
         return
     plain = compat_trainer.strategy_of(model) is None
     run = functools.partial(inner.run, None, True)
+    before = [chain.trained for chain in inner.parts]
     try:
+        for chain in inner.parts:
+            chain.trained = model
         with compat_trainer.behind_train_step(model, run) if plain else contextlib.nullcontext():
             model.train_function = None  # one that was made before does without
             yield
     finally:
+        for chain, trained in zip(inner.parts, before):
+            chain.trained = trained
         if plain:
             model.train_function = None
 

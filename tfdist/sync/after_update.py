@@ -8,20 +8,25 @@ model see the masked one, and observers see what the next step begins with. Link
 kind run in the order in which they were added.
 
 A step of a model also runs the chains of the models inside of it: who masks a model has it
-masked where another one trains it, such as Keras' `Distiller` its student.
+masked where another one trains it, such as Keras' `Distiller` its student. So do the chains of
+models that say that they hold what it shares with them (`hold_layers`).
 
-Limit: a model that only shares layers with another is not inside of it.
+Limit: `train_on_batch` of a model without a strategy runs the chains of that model alone.
 """
 
 import contextlib
 
-from tfdist.compat.layers import all_layers
+from tfdist.compat.layers import all_layers, own_variables
 
 KINDS = ("masks", "averages", "observers")
 
 
 class AfterUpdate:
     """The links of a model's chain.
+
+    Attributes:
+        parts: list of the chains that this one was joined of; itself alone for a model's own.
+        trained: the model that is trained in its place, which holds this one's layers; or None.
 
     Example:
 
@@ -36,6 +41,8 @@ class AfterUpdate:
 
     def __init__(self):
         self._links = {kind: [] for kind in KINDS}
+        self.parts = [self]
+        self.trained = None
 
     @contextlib.contextmanager
     def linked(self, kind, link):
@@ -65,6 +72,7 @@ class AfterUpdate:
     def joined(cls, chains):
         """One chain of all links that several chains have at this moment."""
         joined = cls()
+        joined.parts = list(chains)
         for kind, links in joined._links.items():
             links += [link for chain in chains for link in chain._links[kind]]
         return joined
@@ -88,5 +96,28 @@ def chain_within(model, outermost=True):
         model: the Keras model that is trained.
         outermost: bool, whether its own links are among them.
     """
-    found = [layer for layer in all_layers(model) if "_tfdist_after_update" in vars(layer)]
-    return AfterUpdate.joined([chain_of(one) for one in found if outermost or one is not model])
+    found = {}
+    for layer in all_layers(model):
+        own = vars(layer).get("_tfdist_after_update")
+        for chain in [own] if own is not None else []:
+            found[id(chain)] = chain
+        for chain in vars(layer).get("_tfdist_held_by", ()):
+            found.setdefault(id(chain), chain)
+    if not outermost:
+        found.pop(id(vars(model).get("_tfdist_after_update")), None)
+    return AfterUpdate.joined(list(found.values()))
+
+
+def hold_layers(model, variables):
+    """Has the model's chain run, too, where another model trains layers that it holds.
+
+    Args:
+        model: the Keras model.
+        variables: list of Keras variables that its links look after.
+    """
+    chain, held = chain_of(model), {id(variable) for variable in variables}
+    for layer in all_layers(model):
+        if layer is not model and any(id(one) in held for one in own_variables(layer)):
+            before = vars(layer).get("_tfdist_held_by", ())
+            if all(one is not chain for one in before):
+                vars(layer)["_tfdist_held_by"] = (*before, chain)

@@ -169,3 +169,25 @@ def test_an_own_train_step_and_train_on_batch_keep_the_masks(where):
     after = model.dense.kernel.numpy()
     np.testing.assert_array_equal(after == 0, before == 0)
     assert np.all(after[before != 0] != before[before != 0])
+
+
+@pytest.mark.parametrize(
+    "where", ["no strategy", pytest.param("two replicas", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_masks_hold_where_another_model_trains_the_layers(where, inside):
+    model = build(where)
+    pruning = compression.prune(model, schedule=compression.Constant(final=0.75))
+    pruning.apply()
+    before, gone = kernels(model), zeros(model)
+    strategy = model.distribute_strategy if where != "no strategy" else None
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        x = model.inputs[0]
+        y = model(x) if inside else model.layers[-1].output
+        outer = keras.Model(x, layers.Dense(4)(y))
+        optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)
+        outer.compile(optimizer, "mse")
+    for _ in range(2):  # at the end of `fit` the averages become the weights
+        outer.fit(X, Y, 8, verbose=0)
+        assert zeros(model) == gone
+    assert not np.array_equal(kernels(model)["hidden"], before["hidden"])

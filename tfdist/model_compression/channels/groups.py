@@ -47,11 +47,13 @@ class Member:
         axis: int.
         channels: int64 `(length of the axis,)`: which channel of the group a place belongs to;
             -1 for those of other groups.
+        layer: the Keras layer whose variable it is.
     """
 
     variable: keras.Variable
     axis: int
     channels: np.ndarray
+    layer: keras.Layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +178,13 @@ def _by_producers(
 
 def _every_member(model, channels):
     """All weights of a model and their axes, with the channels of their places."""
-    variables = {id(v): v for layer in all_layers(model) for v in own_weights(layer)}
+    # Of a shared one the layer that comes first.
+    found = {id(v): (v, one) for one in reversed(all_layers(model)) for v in own_weights(one)}
+    owned = [found[id(v)] for one in all_layers(model) for v in own_weights(one)]
+    variables = {id(variable): (variable, layer) for variable, layer in owned}
     return [
-        (variable, axis, channels.of[key, axis])
-        for key, variable in variables.items()
+        (variable, axis, channels.of[key, axis], layer)
+        for key, (variable, layer) in variables.items()
         for axis in range(len(variable.shape))
         if (key, axis) in channels.of
     ]
@@ -188,11 +193,11 @@ def _every_member(model, channels):
 def _members(every, free):
     found = []
     order = np.argsort(free)
-    for variable, axis, own in every:
+    for variable, axis, own, layer in every:
         places = np.minimum(np.searchsorted(free, own, sorter=order), len(free) - 1)
         numbers = np.where(free[order][places] == own, order[places], -1)
         if np.any(numbers >= 0):
-            found.append(Member(variable, axis, numbers))
+            found.append(Member(variable, axis, numbers, layer))
     return found
 
 

@@ -22,6 +22,7 @@ from tfdist.model_compression.pruning.report import PruningReport
 from tfdist.model_compression.pruning.rewinding import EarlyWeights
 from tfdist.model_compression.pruning.weights import Skipped
 from tfdist.strategies import checks
+from tfdist.sync.after_update import chain_of, hold_layers
 
 
 class Pruning(keras.callbacks.Callback):
@@ -29,7 +30,8 @@ class Pruning(keras.callbacks.Callback):
 
     It counts the steps of every `fit` that it is passed to, and changes the masks as its schedule
     says. The masks hold in each step of each `fit` of the model, also without it, and of a model
-    that it is a part of, such as the student of Keras' `Distiller`. `Checkpoint` keeps them and
+    that it is a part of, such as the student of Keras' `Distiller`, or that shares its layers.
+    `Checkpoint` keeps them and
     the count.
 
     Under gradient-sync callbacks with local steps masks change at a synchronisation only, so that
@@ -71,6 +73,7 @@ class Pruning(keras.callbacks.Callback):
         on_all = strategy.run if strategy is not None else lambda function: function()
         self._begin = tf.function(lambda: on_all(self._begin_replica))
         hold(model, strategy, self._behind_update)
+        hold_layers(model, self._masks.held)
 
     def get_config(self) -> dict[str, Any]:
         """The settings, as JSON values."""
@@ -212,7 +215,7 @@ class Pruning(keras.callbacks.Callback):
         model.train_function = None
         self._active = True
         self._masks.seen.clear()
-        if self._masks.needs_gradients:
+        if self._masks.looks_at_gradients:
             self._fit.enter_context(in_front_of_updates(model, self._strategy, self._masks.look))
 
     def _stop(self, model):
@@ -261,4 +264,5 @@ class Pruning(keras.callbacks.Callback):
 
     def _hold(self):
         # At the end of `fit` Keras puts the averages in the place of the weights.
-        self._masks.hold(averages_of(getattr(self._trained, "optimizer", None)))
+        trained = chain_of(self._pruned).trained or self._trained
+        self._masks.hold(averages_of(getattr(trained, "optimizer", None)))

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.model_compression.channels.groups import Group, zero_channels
+from tfdist.model_compression.channels.groups import Group, Member, zero_channels
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.choosing import all_but
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
 from tfdist.model_compression.pruning.masks import Masks, one_of
-from tfdist.model_compression.pruning.report import PrunedChannels
+from tfdist.model_compression.pruning.report import PrunedBranch, PrunedChannels
 from tfdist.model_compression.pruning.schedules.schedule import Schedule
 from tfdist.sync.algorithm import new_variable
 
@@ -26,8 +26,8 @@ class ChannelMasks(Masks):
     does without the channel, whatever activation stands in between. What is zero altogether
     already has gone.
 
-    The score of a channel is the mean of the scores of its kernels' weights. One channel of each
-    group stays.
+    The score of a channel is the mean of the scores of its weights: those of its kernels, or what
+    else the criterion scores. One channel of each group stays.
 
     Made in the scope of the model's strategy.
 
@@ -53,11 +53,14 @@ class ChannelMasks(Masks):
             (member, number) for number, group in enumerate(groups) for member in group.members
         ]
         self._axes = _axes(members, [group.size for group in groups])
-        self._kernels = list(
-            {id(m.variable): m.variable for m, _ in members if len(m.variable.shape) > 1}.values()
-        )
-        self._counts = [_counts(group) for group in groups]
-        self._score_by(criterion, self._kernels)
+        self._members = [criterion.scored(group)[0] for group in groups]
+        self._counts = [channel_sizes(one, g.size) for one, g in zip(self._members, groups)]
+        variables = [m.variable for of_one in self._members for m in of_one]
+        self._score_by(criterion, list({id(v): v for v in variables}.values()))
+
+    @property
+    def held(self) -> list[keras.Variable]:
+        return [variable for variable, _ in self._axes]
 
     def kept(self) -> Iterator[tuple[keras.Variable, tf.Tensor]]:
         every = tf.concat([[True], *self.masks], 0)
@@ -70,7 +73,7 @@ class ChannelMasks(Masks):
                 kept = along if kept is None else kept & along
             yield variable, kept
 
-    def pruned(self) -> list[PrunedChannels]:
+    def pruned(self) -> Sequence[PrunedChannels | PrunedBranch]:
         """What is masked by now, by group."""
         found = []
         for group, mask in zip(self.groups, self.masks):
@@ -95,19 +98,29 @@ class ChannelMasks(Masks):
         self._criterion.changed(self._state, values, (), ())
 
     def _together(self, tensors):
-        of = {id(variable): tensor for variable, tensor in zip(self._kernels, tensors)}
-        return [_total(group, of) for group in self.groups]
+        of = {id(variable): tensor for variable, tensor in zip(self._scored, tensors)}
+        return [_total(one, g.size, of) for one, g in zip(self._members, self.groups)]
+
+    def _spread(self, tensors):
+        found: dict[int, tf.Tensor] = {}
+        for members, tensor in zip(self._members, tensors):
+            padded = tf.concat([tf.zeros([1], tensor.dtype), tensor], 0)
+            for member in members:
+                form = [1] * len(member.variable.shape)
+                form[member.axis] = -1
+                along = tf.reshape(tf.gather(padded, member.channels + 1), form)
+                before = found.get(id(member.variable))
+                found[id(member.variable)] = along if before is None else before + along
+        return [found[id(variable)] for variable in self._scored]
 
 
-def _total(group, tensors):
+def _total(members, size, tensors):
     """The sum over the weights of each channel, `(size,)`."""
     total = 0.0
-    for member in group.members:
-        if len(member.variable.shape) > 1:
-            tensor = tensors[id(member.variable)]
-            others = [axis for axis in range(len(member.variable.shape)) if axis != member.axis]
-            along = tf.reduce_sum(tensor, others)
-            total += tf.math.unsorted_segment_sum(along, member.channels, group.size)
+    for member in members:
+        others = [axis for axis in range(len(member.variable.shape)) if axis != member.axis]
+        along = tf.reduce_sum(tensors[id(member.variable)], others)
+        total += tf.math.unsorted_segment_sum(along, member.channels, size)
     return total
 
 
@@ -132,15 +145,14 @@ def _alive(group):
     return np.ones(group.size, bool) if zero.all() else ~zero
 
 
-def _counts(group):
-    """How many weights of kernels a channel has, `(size,)`."""
-    counts = np.zeros(group.size)
-    for member in group.members:
+def channel_sizes(members: Sequence[Member], size: int) -> np.ndarray:
+    """How many weights of these members each channel of a group has, `(size,)`."""
+    counts = np.zeros(size)
+    for member in members:
         shape = member.variable.shape
-        if len(shape) > 1:
-            inside = member.channels[member.channels >= 0]
-            each = np.prod(shape) / shape[member.axis]
-            counts += each * np.bincount(inside, minlength=group.size)
+        inside = member.channels[member.channels >= 0]
+        each = np.prod(shape) / shape[member.axis]
+        counts += each * np.bincount(inside, minlength=size)
     return counts
 
 

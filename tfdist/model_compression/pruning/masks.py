@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfdist.model_compression.pruning import choosing
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
 from tfdist.model_compression.pruning.criteria.criterion import Criterion, Observation
-from tfdist.model_compression.pruning.report import PrunedChannels, PrunedWeight
+from tfdist.model_compression.pruning.report import PrunedBranch, PrunedChannels, PrunedWeight
 from tfdist.model_compression.pruning.schedules.schedule import Schedule
 from tfdist.model_compression.pruning.structures.structure import Structure
 from tfdist.model_compression.pruning.weights import PrunableWeight
@@ -61,6 +61,11 @@ class Masks:
         return [self.step, self.changes, *self.masks, *(v for of in self._state for v in of)]
 
     @property
+    def held(self) -> list[keras.Variable]:
+        """The variables of the model that are masked."""
+        return [weight.variable for weight in self.weights]
+
+    @property
     def needs_gradients(self) -> bool:
         return self._criterion.needs_gradients
 
@@ -68,6 +73,10 @@ class Masks:
     def begins_with_gradients(self) -> bool:
         """Whether the first change needs those of a step."""
         return (self._criterion.first or self._criterion).needs_gradients
+
+    @property
+    def looks_at_gradients(self) -> bool:
+        return self._criterion.needs_gradients or self._criterion.adjusts_gradients
 
     def begin(self) -> None:
         """Makes the change that is due in front of the first step; traced, on a replica."""
@@ -91,13 +100,16 @@ class Masks:
         ]
         masks = [tf.convert_to_tensor(mask) for mask in self.masks]
         changing = self._due(self.step + 1) > self.changes
-        self._criterion.observe(
-            self._state, Observation(values, given, masks, self._together, changing)
-        )
-        return self._left_of(gradients, own, masks, changing)
+        seen = Observation(values, given, masks, self._together, changing, self._spread)
+        self._criterion.observe(self._state, seen)
+        left = list(gradients)
+        for place, old, new in zip(own, given, self._criterion.adjusted(self._state, seen)):
+            if place is not None and new is not old:
+                left[place] = new
+        return self._left_of(left, own, masks, changing)
 
     def _left_of(self, gradients, own, masks, changing):
-        """The gradients that the optimizer gets; None for all of them."""
+        """The gradients that the optimizer gets."""
         if self._criterion.pauses_training:
             present = [tf.convert_to_tensor(g) for g in gradients if g is not None]
             kept = tf.cond(
@@ -112,10 +124,15 @@ class Masks:
                     value = tf.convert_to_tensor(left[place])
                     left[place] = tf.where(mask, value, tf.zeros([], value.dtype))
             return left
-        return None
+        return gradients
 
     def check_seen(self) -> None:
         """Behind the update: raises if a kernel has no gradient; traced."""
+        if self._criterion.adjusts_gradients and not self.seen:
+            raise ValueError(
+                f"Nothing that {type(self._criterion).__name__} puts a penalty on has a gradient "
+                "in this training step: expected that the model's optimizer trains its layers."
+            )
         if not self.needs_gradients:
             return
         for number, variable in enumerate(self._scored):
@@ -162,7 +179,7 @@ class Masks:
         """Behind how many steps the schedule changes the masks, in order."""
         return [int(step) for step in self._steps]
 
-    def pruned(self) -> Sequence[PrunedWeight | PrunedChannels]:
+    def pruned(self) -> Sequence[PrunedWeight | PrunedChannels | PrunedBranch]:
         """What is masked by now, by kernel."""
         return [
             PrunedWeight(weight.name, weight.size, int(weight.size - np.sum(one_of(mask))))
@@ -238,6 +255,13 @@ class Masks:
         if not self._structure.several:
             return tensors
         return [self._structure.groups(w.as_matrix(t)) for w, t in zip(self.weights, tensors)]
+
+    def _spread(self, tensors):
+        """What stands for the group of each weight; see `Observation`."""
+        if not self._structure.several:
+            return tensors
+        pairs = zip(self.weights, tensors)
+        return [w.from_matrix(self._structure.spread(t, w.matrix)) for w, t in pairs]
 
 
 def keep_where(mask, variable, averages):

@@ -32,7 +32,7 @@ class OnServers:
     """
 
     def __init__(self, strategy: Any, model: keras.Model, masks: Masks) -> None:
-        if masks.needs_gradients:
+        if masks.looks_at_gradients:
             raise ValueError(
                 "The criterion scores weights by gradients, and with parameter servers each worker "
                 'has its own: expected a criterion that needs none, as "magnitude".'

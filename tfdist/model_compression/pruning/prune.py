@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import keras
 
 from tfdist.model_compression import by_name
+from tfdist.model_compression.channels.groups import Group
 from tfdist.model_compression.pruning import allocations, criteria, schedules, structures
 from tfdist.model_compression.pruning.allocations.allocation import Allocation
+from tfdist.model_compression.pruning.branch_masks import BranchMasks, prunable_branches
 from tfdist.model_compression.pruning.callback import Pruning
 from tfdist.model_compression.pruning.channel_masks import ChannelMasks
 from tfdist.model_compression.pruning.criteria.criterion import Criterion
@@ -29,6 +31,8 @@ CRITERIA = {
     "soft_movement": criteria.SoftMovement,
     "rigl": criteria.RigL,
     "wanda": criteria.Wanda,
+    "slimming": criteria.Slimming,
+    "group_sparsity": criteria.GroupSparsity,
 }
 STRUCTURES = {
     "weight": structures.Weight,
@@ -36,6 +40,7 @@ STRUCTURES = {
     "block": structures.Block,
     "filter": structures.Filter,
     "head": structures.Head,
+    "layer": structures.Layer,
 }
 ALLOCATIONS = {
     "uniform": allocations.Uniform,
@@ -78,10 +83,12 @@ def prune(
         model: a built Keras model of any kind, made in the scope of its strategy.
         criterion: what a weight is worth: "magnitude", "l1", "l2", "random"; by gradients,
             which are reduced over replicas first, "taylor", "snip", "movement",
-            "soft_movement", "rigl"; or an object, as `Wanda(x)`.
+            "soft_movement", "rigl"; of filters also "slimming" and "group_sparsity", which
+            drive them to zero by a penalty; or an object, as `Wanda(x)`.
         structure: what goes together: "weight", "2:4" (of each four inputs of an output two),
             "block" (`Block(4, 1)`), "filter" (a filter or a neuron with all that belongs to it),
-            "head" (of attention), or an object. `shrink` takes filters and heads out.
+            "head" (of attention), "layer" (a residual branch), or an object. `shrink` takes
+            filters, heads and layers out.
         schedule: how much, and when: `Constant` or `Cubic`. Defaults to what is zero already,
             held there; of "2:4" to half from the first step on.
         allocation: where: "uniform" (the same part of each kernel, the first and the last
@@ -126,9 +133,13 @@ def prune(
         weights, unseen = _fitting(weights, reasons)
         skipped = skipped + unfit + unseen
         found: Sequence = weights
+    elif structure.kind == "layer":
+        branches, skipped = prunable_branches(model, filters)
+        found = branches
     else:
         groups, skipped = prunable_groups(model, structure.kind, filters)
-        found = groups
+        groups, unfit = _scored(groups, criterion)
+        found, skipped = groups, skipped + unfit
     if not found:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
         raise ValueError(f"Nothing of {model.name!r} can be pruned: {reasons}.")
@@ -136,6 +147,8 @@ def prune(
     def make_masks():
         if structure.kind is None:
             return Masks(weights, bound, structure, allocation, schedule)
+        if structure.kind == "layer":
+            return BranchMasks(branches, criterion, allocation, schedule)
         return ChannelMasks(groups, criterion, allocation, schedule)
 
     settings = {
@@ -145,6 +158,13 @@ def prune(
         "allocation": allocation,
     }
     return Pruning(model, make_masks, skipped, settings, rewind_to)
+
+
+def _scored(groups: Sequence[Group], criterion: Criterion) -> tuple[list[Group], list[Skipped]]:
+    """The groups that the criterion can score, and the others with the reason."""
+    reasons = [criterion.scored(group)[1] for group in groups]
+    unfit = [Skipped(group.name, one) for group, one in zip(groups, reasons) if one is not None]
+    return [group for group, one in zip(groups, reasons) if one is None], unfit
 
 
 def _fitting(

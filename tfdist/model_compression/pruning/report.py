@@ -51,22 +51,44 @@ class PrunedChannels:
 
 
 @dataclasses.dataclass(frozen=True)
+class PrunedBranch:
+    """A residual branch after a pass.
+
+    Attributes:
+        name: the name of the sum at its end.
+        weights: int, how many it has, biases and normalizations included.
+        zeros: int, 1 where it is masked, else 0.
+        kernels: list of str, the paths of its kernels.
+    """
+
+    name: str
+    weights: int
+    zeros: int
+    kernels: list[str]
+
+    @property
+    def sparsity(self) -> float:
+        return float(self.zeros)
+
+
+@dataclasses.dataclass(frozen=True)
 class PruningReport:
     """What was pruned, by kernel, and what was skipped, by layer, with the reason.
 
     Attributes:
-        pruned: list of `PrunedWeight`; of filters and heads of `PrunedChannels`.
+        pruned: list of `PrunedWeight`; of filters and heads of `PrunedChannels`, of layers of
+            `PrunedBranch`.
         skipped: list of `Skipped`, with `name` and `reason`.
         parameters: int, all weights of the model, those that cannot be pruned, too.
     """
 
-    pruned: Sequence[PrunedWeight | PrunedChannels]
+    pruned: Sequence[PrunedWeight | PrunedChannels | PrunedBranch]
     skipped: list[Skipped]
     parameters: int
 
     @property
     def sparsity(self) -> float:
-        """The part of the kernels' weights, or of the channels, that is masked."""
+        """The part of the kernels' weights, the channels or the branches that is masked."""
         return sum(one.zeros for one in self.pruned) / sum(map(_size, self.pruned))
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +105,7 @@ class PruningReport:
     def __str__(self) -> str:
         names = [one.name for one in self.pruned] + [one.name for one in self.skipped]
         width = max(map(len, names))
-        what = "channels" if isinstance(self.pruned[0], PrunedChannels) else "weights"
+        what = _WORDS[type(self.pruned[0])]
         lines = [f"{'kernel':<{width}}  {what:>10}  {'zeros':>10}  sparsity"]
         for one in self.pruned:
             counts = f"{_size(one):>10,}  {one.zeros:>10,}"
@@ -97,5 +119,10 @@ class PruningReport:
         return "\n".join(lines)
 
 
+_WORDS = {PrunedWeight: "weights", PrunedChannels: "channels", PrunedBranch: "branches"}
+
+
 def _size(one):
+    if isinstance(one, PrunedBranch):
+        return 1
     return one.channels if isinstance(one, PrunedChannels) else one.weights

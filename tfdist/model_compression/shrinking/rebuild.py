@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from tfdist.compat.layers import all_layers, input_structure, new_input, not_compiled
+from tfdist.compat.functional_calls import calls_of, functional_of
+from tfdist.compat.layers import (
+    all_layers,
+    input_structure,
+    new_input,
+    not_compiled,
+    own_variables,
+)
+from tfdist.model_compression.channels.branches import Branch
 from tfdist.model_compression.channels.channels import Channels
 from tfdist.model_compression.shrinking.layer_configs import owner_of, smaller
 
 # The places that stay, bool, by a variable's id and an axis.
 Kept = dict[tuple[int, int], np.ndarray]
+# The variable of the larger model that one of the smaller one comes from, by the latter's id.
+Origin = dict[int, keras.Variable]
 
 
-def rebuilt(model: keras.Model, channels: Channels, gone: set[int]) -> keras.Model:
+def rebuilt(
+    model: keras.Model, channels: Channels, gone: set[int], branches: Sequence[Branch] = ()
+) -> tuple[keras.Model, Origin]:
     """A model like `model` without the channels `gone`; its weights are new ones.
 
     Args:
         model: a functional or sequential Keras model.
         channels: what is known of its channels.
         gone: set of int, channels.
+        branches: list of `Branch`, which go, too; what only they read goes with them.
+
+    Returns:
+        The model, and where each of its variables comes from.
 
     Raises:
         ValueError: a layer cannot be made smaller; it is named.
@@ -34,8 +51,12 @@ def rebuilt(model: keras.Model, channels: Channels, gone: set[int]) -> keras.Mod
         return variable.shape[axis] if places is None else int(places.sum())
 
     copies: dict[int, Any] = {}
+    sums = {id(branch.sum.operation): branch for branch in branches}
+    unneeded = _unneeded(model, sums)
 
     def copy(layer):
+        if id(layer) in unneeded:
+            return layer
         if id(layer) not in copies:
             copies[id(layer)] = copy_of(layer)
         return copies[id(layer)]
@@ -51,15 +72,69 @@ def rebuilt(model: keras.Model, channels: Channels, gone: set[int]) -> keras.Mod
 
     def clone(one):
         inputs = _inputs(one, channels, gone)
-        return keras.models.clone_model(one, input_tensors=inputs, clone_function=copy)
+        if not branches or isinstance(one, keras.Sequential):
+            return keras.models.clone_model(one, input_tensors=inputs, clone_function=copy)
+        return keras.models.clone_model(
+            one, input_tensors=inputs, clone_function=copy, call_function=call
+        )
+
+    def call(operation, *args, **kwargs):
+        if id(operation) in unneeded:  # nothing that stays reads what it returns
+            return unneeded[id(operation)]
+        branch = by_copy(operation)
+        if branch is not None:
+            return keras.tree.flatten((args, kwargs))[branch.place]
+        return operation(*args, **kwargs)
+
+    def by_copy(operation):
+        return next((b for key, b in sums.items() if copies.get(key) is operation), None)
 
     with not_compiled(model):
         small = clone(model)
-    for old, new in zip(all_layers(model), all_layers(small)):
+    pairs = _pairs(model, small, copies)
+    for old, new in pairs:
         if old.trainable != new.trainable:
             new.trainable = old.trainable
-    _check(model, small, left)
-    return small
+    return small, _origin(model, small, pairs, left)
+
+
+def _unneeded(model, sums):
+    """What operations return that no output of their model needs, by their ids."""
+    found: dict[int, list] = {}
+    if not sums:
+        return found
+    for graph in filter(None, map(functional_of, all_layers(model))):
+        needed = {id(tensor) for tensor in graph.outputs}
+        calls = calls_of(graph)
+        of_needed: set[int] = set()
+        while True:
+            before = len(needed)
+            for one in reversed(calls):
+                key = id(one.operation)
+                if key in of_needed or needed & {id(tensor) for tensor in one.outputs}:
+                    of_needed.add(key)
+                    branch = sums.get(key)
+                    reads = one.inputs if branch is None else [one.inputs[branch.place]]
+                    needed |= {id(tensor) for tensor in reads}
+            if len(needed) == before:
+                break
+        found |= {id(c.operation): c.outputs for c in calls if id(c.operation) not in of_needed}
+    return found
+
+
+def _pairs(model, small, copies):
+    """Each layer that stays, and its copy."""
+    found = {id(model): small}
+    for old in all_layers(model):
+        new = copies.get(id(old))
+        if new is None:
+            continue
+        if functional_of(old) is not None:
+            found[id(old)] = new
+        else:
+            for one, other in zip(all_layers(old), all_layers(new)):
+                found.setdefault(id(one), other)
+    return [(old, found[id(old)]) for old in all_layers(model) if id(old) in found]
 
 
 def places_kept(channels: Channels, gone: set[int]) -> Kept:
@@ -93,17 +168,28 @@ def _reshape(layer, channels, gone):
     return type(layer).from_config({**config, "target_shape": tuple(shape[1:])})
 
 
-def _check(model, small, left):
-    wanted = [tuple(left(v, axis) for axis in range(len(v.shape))) for v in model.variables]
-    found = [tuple(variable.shape) for variable in small.variables]
-    if wanted == found:
-        return
-    for variable, shape, new in zip(model.variables, wanted, found):
-        if shape != new:
-            layer = owner_of(model, variable)
+def _origin(model, small, pairs, left):
+    """Where the variables of `small` come from, if all of them have the shapes they should."""
+    origin: Origin = {}
+    for old, new in pairs:
+        whole = functional_of(old) is None
+        for one, other in zip(*(x.variables if whole else own_variables(x) for x in (old, new))):
+            origin.setdefault(id(other), one)
+    for variable in small.variables:
+        old = origin.get(id(variable))
+        if old is None:
+            raise ValueError(f"{variable.path} is no variable of {model.name!r}.")
+        shape = tuple(left(old, axis) for axis in range(len(old.shape)))
+        if shape != tuple(variable.shape):
+            layer = owner_of(model, old)
             raise ValueError(
-                f"{variable.path} of shape {tuple(variable.shape)} was to become {shape}, and "
-                f"became {new}: the configuration of {layer.name!r}, a {type(layer).__name__}, "
-                "does not say its size in a way that is known. Leave it out by `filters`."
+                f"{old.path} of shape {tuple(old.shape)} was to become {shape}, and "
+                f"became {tuple(variable.shape)}: the configuration of {layer.name!r}, a "
+                f"{type(layer).__name__}, does not say its size in a way that is known. Leave it "
+                "out by `filters`."
             )
-    raise ValueError(f"{model.name!r} has {len(wanted)} variables, its copy {len(found)}.")
+    lengths = [(old, len(old.variables), len(new.variables)) for old, new in pairs[1:]]
+    for old, count, copied in lengths:
+        if functional_of(old) is None and count != copied:
+            raise ValueError(f"{old.name!r} has {count} variables, its copy {copied}.")
+    return origin

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfdist.compat import trainer as compat_trainer
+from tfdist.model_compression.channels.branches import Branch, branches_of
 from tfdist.model_compression.channels.channels import Channels, channels_of
 from tfdist.model_compression.channels.groups import groups_of, zero_channels
 from tfdist.model_compression.shrinking.check import check_same_outputs
@@ -20,8 +21,9 @@ def shrink(model: keras.Model) -> keras.Model:
 
     What `prune` with a structure of "filter" or "head" has set to zero is taken out for real, and
     with it all that belongs to it: biases, the scale, offset and statistics of normalizations,
-    and the inputs of the layers that follow. Layers keep their names. A compiled model gives one
-    that is compiled alike, and whose optimizer goes on from the same state.
+    and the inputs of the layers that follow. Of "layer" a residual branch goes with its layers
+    and its sum. Other layers keep their names. A compiled model gives one that is compiled
+    alike, and whose optimizer goes on from the same state.
 
     Before it is returned, both models predict the same random inputs, and must agree.
 
@@ -54,20 +56,21 @@ def shrink(model: keras.Model) -> keras.Model:
     """
     _check_kind(model)
     channels = channels_of(model)
-    gone = pruned_channels(model, channels)
-    if not gone:
+    gone, branches = pruned_channels(model, channels), pruned_branches(model)
+    if not gone and not branches:
         raise ValueError(
-            f"Nothing of {model.name!r} can be taken out: no filter, neuron or head is zero with "
-            'all that belongs to it. Prune it with `structure="filter"` or "head" first; zeros '
-            "of single weights leave the shapes as they are."
+            f"Nothing of {model.name!r} can be taken out: no filter, neuron, head or residual "
+            'branch is zero with all that belongs to it. Prune it with `structure="filter"`, '
+            '"head" or "layer" first; zeros of single weights leave the shapes as they are.'
         )
     strategy = compat_trainer.strategy_of(model)
     with strategy.scope() if strategy is not None else contextlib.nullcontext():
-        small = rebuilt(model, channels, gone)
+        small, origin = rebuilt(model, channels, gone, branches)
         kept = places_kept(channels, gone)
-        for old, new in zip(model.variables, small.variables):
+        for new in small.variables:
+            old = origin[id(new)]
             new.assign(sliced(old, old.numpy(), kept))
-        compile_like(model, small, kept)
+        compile_like(model, small, kept, origin)
     check_same_outputs(model, small)
     return small
 
@@ -95,6 +98,13 @@ def pruned_channels(model: keras.Model, channels: Channels) -> set[int]:
                 dead = inside & zero[np.where(inside, member.channels, 0)]
                 gone |= {int(channel) for channel in own[dead]}
     return gone
+
+
+def pruned_branches(model: keras.Model) -> list[Branch]:
+    """The residual branches of which all weights are zero; one of all branches stays."""
+    branches, _ = branches_of(model)
+    zero = [branch for branch in branches if branch.is_zero]
+    return zero[1:] if len(zero) == len(branches) else zero
 
 
 def _check_kind(model):

@@ -10,10 +10,10 @@ import numpy as np
 
 from tfdist.compat.layers import compile_arguments
 from tfdist.compat.optimizer_slots import slots_of
-from tfdist.model_compression.shrinking.rebuild import Kept
+from tfdist.model_compression.shrinking.rebuild import Kept, Origin
 
 
-def compile_like(model: keras.Model, small: keras.Model, kept: Kept) -> None:
+def compile_like(model: keras.Model, small: keras.Model, kept: Kept, origin: Origin) -> None:
     """Compiles `small` with what `model` was compiled with, if it was.
 
     The optimizer is a new one with the state of the old one, of which what belongs to the
@@ -21,8 +21,9 @@ def compile_like(model: keras.Model, small: keras.Model, kept: Kept) -> None:
 
     Args:
         model: the larger model.
-        small: the smaller one, whose variables are in the same order.
+        small: the smaller one.
         kept: which places of the variables stay, see `places_kept`.
+        origin: where its variables come from, see `rebuilt`.
     """
     if not model.compiled:
         return
@@ -40,7 +41,7 @@ def compile_like(model: keras.Model, small: keras.Model, kept: Kept) -> None:
     small.compile(**arguments)
     if model.optimizer is not None and model.optimizer.built:
         optimizer.build(small.trainable_variables)
-        _carry_over(model, optimizer, kept)
+        _carry_over(model.optimizer, optimizer, kept, origin)
 
 
 def _like(one):
@@ -50,10 +51,16 @@ def _like(one):
     return one
 
 
-def _carry_over(model, optimizer, kept):
-    of = slots_of(model.optimizer)
-    for old, new in zip(model.optimizer.variables, optimizer.variables):
-        variable = of.get(id(old))
+def _carry_over(larger, optimizer, kept, origin):
+    of_old, of_new = slots_of(larger), slots_of(optimizer)
+    waiting: dict[int | None, list] = {}  # slots of a variable, and others, in their order
+    for old in larger.variables:
+        variable = of_old.get(id(old))
+        waiting.setdefault(variable if variable is None else id(variable), []).append(old)
+    for new in optimizer.variables:
+        variable = of_new.get(id(new))
+        variable = variable if variable is None else origin[id(variable)]
+        old = waiting[variable if variable is None else id(variable)].pop(0)
         value = old.numpy()
         if variable is not None:
             value = _cut(variable, value, tuple(new.shape), kept)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 if TYPE_CHECKING:
+    from tfdist.model_compression.channels.groups import Group, Member
     from tfdist.model_compression.pruning.allocations.allocation import Allocation
     from tfdist.model_compression.pruning.schedules.schedule import Schedule
     from tfdist.model_compression.pruning.structures.structure import Structure
@@ -32,6 +33,9 @@ class Observation:
             over weights that go together, up to a factor; the same tensors where each weight
             goes for itself.
         changing: scalar bool tensor, whether masks change behind this step.
+        spread: function of a list of tensors like what `together` returns: of each weight the
+            sum of what stands there for the groups that it belongs to. It returns a list of
+            tensors that broadcast with `values`.
     """
 
     values: Tensors
@@ -39,6 +43,7 @@ class Observation:
     masks: Tensors
     together: Together
     changing: tf.Tensor
+    spread: Together
 
     def products(self) -> list[tf.Tensor]:
         """Of each weight, its gradient times its value."""
@@ -54,6 +59,7 @@ class Criterion:
     Attributes:
         needs_gradients: whether it observes gradients. Its first change is made behind the
             first step, when there is one.
+        adjusts_gradients: whether it changes those that the optimizer gets; see `adjusted`.
         reversible: whether weights that have gone may come back. While they are gone, the
             optimizer sees zeros as their gradients.
         pauses_training: whether a step behind which masks change makes no update.
@@ -68,6 +74,7 @@ class Criterion:
     """
 
     needs_gradients = False
+    adjusts_gradients = False
     reversible = False
     pauses_training = False
     of_groups = False
@@ -105,6 +112,13 @@ class Criterion:
         """
         return self, [None] * len(weights)
 
+    def scored(self, group: Group) -> tuple[list[Member], str | None]:
+        """Of a group of channels, whose weights are scored, and why none can be, or None.
+
+        What its methods get as values are the variables of these members: kernels, mostly.
+        """
+        return [one for one in group.members if len(one.variable.shape) > 1], None
+
     def init(self, values: Tensors, together: Together) -> Sequence[Tensors]:
         """What it keeps of each weight tensor, in the beginning: lists of tensors.
 
@@ -116,6 +130,14 @@ class Criterion:
 
     def observe(self, state: State, seen: Observation) -> None:
         """Sees a step, in front of its update; assigns `state`, what `init` made as variables."""
+
+    def adjusted(self, state: State, seen: Observation) -> Tensors:
+        """The gradients of a step that the optimizer gets, for each weight tensor.
+
+        Called behind `observe`. A penalty adds its own gradient here: as those of the loss it
+        is clipped and accumulated, and it has its size whatever the loss is scaled by.
+        """
+        return seen.gradients
 
     def scores(
         self, values: Tensors, step: tf.Tensor, state: State = (), masks: Tensors = ()

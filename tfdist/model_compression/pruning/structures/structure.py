@@ -16,7 +16,7 @@ class Structure:
     Attributes:
         fixed: float, the only sparsity that it has, or None.
         kind: str, "filter" or "head" where whole channels of the model go, with all that
-            belongs to them; None for weights of a kernel.
+            belongs to them, "layer" where residual branches do; None for weights of a kernel.
         several: whether a group has several weights.
     """
 
