@@ -93,6 +93,7 @@ def test_what_goes_is_what_numpy_says(allocation):
     assert report.sparsity == 2 / 3 and "branches" in str(report)
 
 
+@pytest.mark.slow  # what is followed in it is tested above
 def test_attention_and_mlp_of_a_transformer():
     model = build(residual_nets.transformer)
     schedule = compression.Constant(final=0.5, begin=3)
@@ -142,7 +143,8 @@ def test_models_inside_of_models():
         assert ("mlp" in left) == (part == "block/inner")
 
 
-@pytest.mark.parametrize("criterion", ["l2", pytest.param("taylor", marks=pytest.mark.slow)])
+@pytest.mark.slow  # channel_masks_test has the same step on replicas
+@pytest.mark.parametrize("criterion", ["l2", "taylor"])
 def test_replicas_train_the_same_pruned_model_as_one_process(criterion):
     found = {}
     for where in SCOPES if criterion == "l2" else ("no strategy", "two replicas"):

@@ -60,7 +60,7 @@ ACCUMULATION = {"momentum": 0.9, "gradient_accumulation_steps": 2}
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param({"arguments": ACCUMULATION}, id="accumulation"),
+        pytest.param({"arguments": ACCUMULATION}, id="accumulation", marks=pytest.mark.slow),
         pytest.param({}, id="plain", marks=pytest.mark.slow),
         pytest.param({"arguments": {"clipnorm": 0.1}}, id="clipping", marks=pytest.mark.slow),
         pytest.param({"optimizer": "Adam", "jit_compile": True}, marks=pytest.mark.slow),
