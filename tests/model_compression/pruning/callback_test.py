@@ -191,3 +191,19 @@ def test_masks_hold_where_another_model_trains_the_layers(where, inside):
         outer.fit(X, Y, 8, verbose=0)
         assert zeros(model) == gone
     assert not np.array_equal(kernels(model)["hidden"], before["hidden"])
+
+
+def test_earlier_masks_of_another_kind_go_on_to_hold():
+    model = build()
+    fit(model, compression.prune(model, schedule=compression.Constant(final=0.5)), epochs=1)
+    before = kernels(model)
+    half = compression.Constant(final=0.5)
+    filters = compression.prune(model, "l2", "filter", half, filters="convolution|hidden")
+    fit(model, filters, epochs=1)
+    assert filters.report().sparsity == 0.5
+    for name, kernel in kernels(model).items():
+        assert np.all(kernel[before[name] == 0] == 0), name
+    # Weights again: their zeros are found, and the first masks are no longer needed.
+    fit(model, compression.prune(model, schedule=compression.Constant(final=0.8)), epochs=1)
+    assert all(found >= round(0.8 * SIZES[name]) for name, found in zeros(model).items())
+    assert len(vars(model)["_tfdist_pruning"]) == 2

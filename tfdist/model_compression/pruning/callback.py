@@ -72,7 +72,7 @@ class Pruning(keras.callbacks.Callback):
             return
         on_all = strategy.run if strategy is not None else lambda function: function()
         self._begin = tf.function(lambda: on_all(self._begin_replica))
-        hold(model, strategy, self._behind_update)
+        hold(model, strategy, self._masks, self._behind_update)
         hold_layers(model, self._masks.held)
 
     def get_config(self) -> dict[str, Any]:

@@ -14,16 +14,32 @@ from tfdist.sync.after_update import chain_of
 from tfdist.sync.before_update import BeforeUpdate
 
 
-def hold(model: keras.Model, strategy: Any, link: Callable) -> None:
-    """Calls `link` behind each update of the model from now on, in the place of an earlier one."""
-    earlier = vars(model).get("_tfdist_pruning")
-    if earlier is not None:
-        earlier.close()
+def hold(model: keras.Model, strategy: Any, masks: Any, link: Callable) -> None:
+    """Calls `link` behind each update of the model from now on."""
     stack, chain = contextlib.ExitStack(), chain_of(model)
     stack.enter_context(chain.linked("masks", link))
-    if strategy is None:
-        stack.enter_context(compat_trainer.behind_train_step(model, lambda: chain.run(None, True)))
-    vars(model)["_tfdist_pruning"] = stack
+    if strategy is None and "_tfdist_behind_step" not in vars(model):
+        # Once, and for good: a chain without links does nothing.
+        context = compat_trainer.behind_train_step(model, lambda: chain.run(None, True))
+        context.__enter__()
+        vars(model)["_tfdist_behind_step"] = context
+    keep(model, masks, stack)
+
+
+def keep(model: keras.Model, masks: Any, stack: contextlib.ExitStack) -> None:
+    """Notes that `masks` hold until `stack` is closed.
+
+    Earlier ones of the same kind and variables give way: the new ones have found their zeros.
+    Others go on to hold, as those of weights where filters are pruned next.
+    """
+    earlier = vars(model).setdefault("_tfdist_pruning", [])
+    own = {id(variable) for variable in masks.held}
+    for entry in list(earlier):
+        known, before = entry
+        if type(known) is type(masks) and {id(v) for v in known.held} <= own:
+            before.close()
+            earlier.remove(entry)
+    earlier.append((masks, stack))
     model.train_function = None
 
 

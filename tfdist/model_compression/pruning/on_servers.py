@@ -12,6 +12,7 @@ weight looks at the gradients of others (Muon) would move masked ones: refused.
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat.optimizer_slots import averages_of, slots_of
+from tfdist.model_compression.pruning.links import keep
 from tfdist.model_compression.pruning.masks import Masks, keep_where, one_of
 
 
@@ -38,14 +40,9 @@ class OnServers:
                 'has its own: expected a criterion that needs none, as "magnitude".'
             )
         self._strategy, self._model, self._masks = strategy, model, masks
-        # For good, as masks hold in each `fit`; in the place of those of an earlier pruning.
-        earlier = vars(model).get("_tfdist_pruning")
-        if earlier is not None:
-            earlier.close()
-        link = strategy.before_update(model).linked(self._without_masked)
-        link.__enter__()
-        vars(model)["_tfdist_pruning"] = _Closing(link)
-        model.train_function = None
+        stack = contextlib.ExitStack()
+        stack.enter_context(strategy.before_update(model).linked(self._without_masked))
+        keep(model, masks, stack)
         self._count = self._changes = 0
         self._last = -1  # the batch of the epoch that was counted last
 
@@ -116,13 +113,3 @@ class OnServers:
                 gradient = tf.where(mask, gradient, tf.zeros([], gradient.dtype))
             found.append(gradient)
         return found
-
-
-class _Closing:
-    """What `close` ends a context."""
-
-    def __init__(self, context):
-        self._context = context
-
-    def close(self):
-        self._context.__exit__(None, None, None)
