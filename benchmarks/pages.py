@@ -30,6 +30,7 @@ NAMES = (
     "resume",
     "metrics",
     "autotuning",
+    "pruning",
 )
 BEGAN = time.strftime("%Y-%m-%d %H:%M:%S")
 
