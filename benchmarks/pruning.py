@@ -16,6 +16,7 @@ Rows that are there already are not measured again.
 """
 
 import argparse
+import dataclasses
 import importlib
 import importlib.util
 import itertools
@@ -27,11 +28,8 @@ import sys
 import pages
 
 HERE = pathlib.Path(__file__).resolve().parent
-NETS = {"fashion_cnn": "CNN on Fashion-MNIST", "mobile": "MobileNet-like net on Fashion-MNIST"}
-DENSE, AS_LONG = "dense", "dense, trained as long"
-DISTILLED = "half the MACs, distilled"
-RATES, TEMPERATURES = (5e-4, 1e-3, 2e-3), (2.0, 4.0)
-ARMS = (  # in the order in which they are measured and shown
+DENSE, AS_LONG, DISTILLED = "dense", "dense, trained as long", "half the MACs, distilled"
+OF_IMAGES = (  # in the order in which they are measured and shown
     DENSE,
     AS_LONG,
     "80 % magnitude",
@@ -40,6 +38,58 @@ ARMS = (  # in the order in which they are measured and shown
     "half the MACs",
     DISTILLED,
 )
+OF_WORDS = (DENSE, AS_LONG, "90 % magnitude", "90 % movement")
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """What is trained of a net, and the settings that are tried: a rate, and perhaps dropout.
+
+    Attributes:
+        title: str.
+        arms: tuple of str.
+        dense: list of dict, settings of the first arm.
+        more: list of dict, those of the other arms.
+        temperatures: tuple of float, of distillation, for each of `more`.
+    """
+
+    title: str
+    arms: tuple[str, ...]
+    dense: list[dict[str, float]]
+    more: list[dict[str, float]]
+    temperatures: tuple[float, ...] = ()
+
+
+NETS = {
+    "fashion_cnn": Net(
+        "CNN on Fashion-MNIST",
+        OF_IMAGES,
+        dense=[
+            {"rate": 2e-3, "dropout": 0.3},
+            {"rate": 4e-3, "dropout": 0.3},
+            {"rate": 4e-3, "dropout": 0.5},
+        ],
+        more=[
+            {"rate": 1e-3, "dropout": 0.3},
+            {"rate": 3e-3, "dropout": 0.3},
+            {"rate": 3e-3, "dropout": 0.0},
+        ],
+        temperatures=(2.0, 4.0),
+    ),
+    "mobile": Net(
+        "Net like MobileNetV2 on Fashion-MNIST",
+        OF_IMAGES,
+        dense=[{"rate": 4e-3}],
+        more=[{"rate": 2e-3}],
+        temperatures=(4.0,),
+    ),
+    "brown": Net(
+        "Transformer on the Brown corpus",
+        OF_WORDS,
+        dense=[{"rate": 2e-3}],
+        more=[{"rate": 1e-3}, {"rate": 3e-3}],
+    ),
+}
 # arm: how many points of accuracy it may lose; the distilled one at the interval's upper end
 CLAIMS = {"80 % magnitude": 0.3, "90 % magnitude, global": 1.0, DISTILLED: 0.5}
 # Student's t at 97.5 %, by the number of values
@@ -49,11 +99,11 @@ T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2
 def choices(net, arm):
     """The settings that are tried for an arm."""
     if arm == DENSE:
-        return net.DENSE_SETTINGS
+        return net.dense
     if arm == DISTILLED:
-        pairs = itertools.product(RATES, TEMPERATURES)
-        return [{"rate": rate, "temperature": temperature} for rate, temperature in pairs]
-    return [{"rate": rate} for rate in RATES]
+        pairs = itertools.product(net.more, net.temperatures)
+        return [{**settings, "temperature": temperature} for settings, temperature in pairs]
+    return net.more
 
 
 def measure(name, job, dense_settings):
@@ -75,16 +125,17 @@ def describe(row):
     return f"{row['net']}, seed {row['seed']}, {row['arm']}, {row['settings']}: {accuracy}"
 
 
-def best(net, name, seed):
+def best(name, seed):
     """`{arm: the settings that are best for it on the first seed's held-out images}`."""
     found = {}
-    for arm in ARMS:
+    for arm in NETS[name].arms:
         jobs = [
             {"arm": arm, "seed": seed, "tuning": True, "settings": settings}
-            for settings in choices(net, arm)
+            for settings in choices(NETS[name], arm)
         ]
-        rows = [measure(name, job, found.get(DENSE)) for job in jobs]
-        found[arm] = max(rows, key=lambda row: row["accuracy"])["settings"]
+        if len(jobs) > 1:
+            jobs = [measure(name, job, found.get(DENSE)) for job in jobs]
+        found[arm] = max(jobs, key=lambda job: job.get("accuracy", 0))["settings"]
     return found
 
 
@@ -94,24 +145,24 @@ def shown(rows):
 
 def tables(rows):
     parts = []
-    for name, title in NETS.items():
+    for name, net in NETS.items():
         mine = [row for row in rows if row["net"] == name]
-        final = [row for row in mine if not row["tuning"]]
-        if final:
-            parts.append(f"## {title}\n\n{_accuracies(final)}")
-        if name == "fashion_cnn" and final:
-            parts.append(_claims(final))
-        if mine:
-            parts.append(_tried([row for row in mine if row["tuning"]]))
+        if not (found := whole_seeds(mine, net.arms)):
+            continue
+        parts.append(f"## {net.title}\n\n{_accuracies(found, net.arms)}")
+        if len(found) > 1:
+            parts.append(_claims(found))
+        parts.append(_tried([row for row in mine if row["tuning"]], net.arms))
     return "\n\n".join(parts)
 
 
-def whole_seeds(rows):
-    """Seeds of which all arms are there, so that means are over the same ones."""
+def whole_seeds(rows, arms):
+    """`{seed: {arm: row}}` of those seeds that have all arms: means are over the same ones."""
     by_seed = {}
     for row in rows:
-        by_seed.setdefault(row["seed"], {})[row["arm"]] = row
-    return {seed: found for seed, found in sorted(by_seed.items()) if set(ARMS) <= set(found)}
+        if not row["tuning"]:
+            by_seed.setdefault(row["seed"], {})[row["arm"]] = row
+    return {seed: found for seed, found in sorted(by_seed.items()) if set(arms) <= set(found)}
 
 
 def interval(values):
@@ -131,28 +182,20 @@ def _with_interval(values, form):
     return f"{mean:{form}}" + (f" ± {half:.2f}" if half is not None else "")
 
 
-def _accuracies(rows):
-    found = whole_seeds(rows)
+def _accuracies(found, arms):
     lines = []
-    for arm in ARMS:
+    for arm in arms:
         mine = [one[arm] for one in found.values()]
-        if not mine:
-            continue
-        lines.append(
-            [
-                arm,
-                mine[0]["epochs"],
-                _with_interval([100 * row["accuracy"] for row in mine], ".2f"),
-                _with_interval(differences(found, arm, AS_LONG), "+.2f")
-                if arm != AS_LONG
-                else None,
-                _with_interval(differences(found, arm, DENSE), "+.2f") if arm != DENSE else None,
-                f"{100 * statistics.mean(row['zeros'] for row in mine):.1f} %",
-                f"{mine[0]['parameters']:,}",
-                f"{mine[0]['macs']:,}",
-            ]
-        )
-    titles = ["arm", "epochs", "accuracy, %", "to dense, trained as long", "to dense"]
+        to = [
+            _with_interval(differences(found, arm, other), "+.2f") if arm != other else None
+            for other in (AS_LONG, DENSE)
+        ]
+        accuracy = _with_interval([100 * row["accuracy"] for row in mine], ".2f")
+        loss = f"{statistics.mean(row['loss'] for row in mine):.3f}"
+        zeros = f"{100 * statistics.mean(row['zeros'] for row in mine):.1f} %"
+        size = [f"{mine[0][name]:,}" for name in ("parameters", "macs")]
+        lines.append([arm, mine[0]["epochs"], accuracy, *to, loss, zeros, *size])
+    titles = ["arm", "epochs", "accuracy, %", "to dense, trained as long", "to dense", "loss"]
     titles += ["zeros in kernels", "parameters", "MACs"]
     what = f"Seeds {list(found)}"
     if len(found) > 1:
@@ -160,28 +203,20 @@ def _accuracies(rows):
     return f"{what}; differences in points, paired by seed:\n\n{pages.table(titles, lines)}"
 
 
-def _claims(rows):
-    found = whole_seeds(rows)
-    if len(found) < 2:
-        return ""
+def _claims(found):
     lines = []
     for arm, most in CLAIMS.items():
-        lost = [-value for value in differences(found, arm, AS_LONG)]
-        mean, half = interval(lost)
-        figure, what = (
-            (mean + half, "upper end of the interval") if arm == DISTILLED else (mean, "mean")
-        )
-        lines.append(
-            [arm, f"{mean:+.2f}", f"{mean + half:+.2f}", f"{what} at most {most}"]
-            + ["yes" if figure <= most else "no"]
-        )
+        mean, half = interval([-value for value in differences(found, arm, AS_LONG)])
+        figure, what = (mean + half, "upper end") if arm == DISTILLED else (mean, "mean")
+        met = "yes" if figure <= most else "no"
+        lines.append([arm, f"{mean:+.2f}", f"{mean + half:+.2f}", f"{what} at most {most}", met])
     titles = ["arm", "points lost, mean", "upper end", "asked", "met"]
     return f"Points lost to the dense net that trained as long:\n\n{pages.table(titles, lines)}"
 
 
-def _tried(rows):
+def _tried(rows, arms):
     lines = []
-    for arm in ARMS:
+    for arm in arms:
         mine = [row for row in rows if row["arm"] == arm]
         if mine:
             ranked = sorted(mine, key=lambda row: -row["accuracy"])
@@ -198,7 +233,7 @@ def _said(settings):
 
 def plot(rows):
     """Draws accuracy against weights left and MACs, where matplotlib is installed."""
-    found = whole_seeds([r for r in rows if r["net"] == "fashion_cnn" and not r["tuning"]])
+    found = whole_seeds([row for row in rows if row["net"] == "fashion_cnn"], OF_IMAGES)
     if importlib.util.find_spec("matplotlib") is None or not found:
         return
     import matplotlib
@@ -208,7 +243,7 @@ def plot(rows):
 
     figure, every = pyplot.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     dense = next(iter(found.values()))[DENSE]
-    for number, arm in enumerate(ARMS):
+    for number, arm in enumerate(OF_IMAGES):
         mine = [one[arm] for one in found.values()]
         mean, half = interval([100 * row["accuracy"] for row in mine])
         left = mine[0]["parameters"] * (1 - mine[0]["zeros"]) / dense["parameters"]
@@ -238,8 +273,8 @@ def main():
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     for name in args.nets:
-        chosen = best(importlib.import_module(name), name, args.seeds[0])
-        for seed, arm in itertools.product(args.seeds, ARMS):
+        chosen = best(name, args.seeds[0])
+        for seed, arm in itertools.product(args.seeds, NETS[name].arms):
             job = {"arm": arm, "seed": seed, "tuning": False, "settings": chosen[arm]}
             measure(name, job, chosen[DENSE])
     plot(pages.read("pruning"))

@@ -7,6 +7,7 @@ left of the epochs trains the small one.
 """
 
 import pathlib
+import re
 import time
 
 import keras
@@ -22,6 +23,8 @@ WEIGHTS = {  # arm: sparsity, and how `prune` is called
     "80 % magnitude": (0.8, {}),
     "90 % magnitude, global": (0.9, {"allocation": "global"}),
     "90 % random": (0.9, {"criterion": "random"}),
+    "90 % magnitude": (0.9, {}),
+    "90 % movement": (0.9, {"criterion": "movement"}),
 }
 FILTERS = "half the MACs"
 DISTILLED = "half the MACs, distilled"
@@ -37,18 +40,21 @@ def trained(net, job, dense_settings):
         dense_settings: dict, those of the dense net that the arm begins with.
     """
     begin = time.perf_counter()
-    train, test = net.data(job["tuning"])
+    train, test = net.data(job["tuning"], dense=job["arm"] == DENSE)
     if job["arm"] == DENSE:
-        model = _dense(net, train, job, job["settings"], anew=True)
+        model = _dense(net, job, job["settings"], anew=True)
     else:
-        model = _dense(net, train, job, dense_settings)
+        model = _dense(net, job, dense_settings)
         keras.utils.set_random_seed(1000 + job["seed"])
         model = _go_on(net, model, train, **job, **job["settings"])
     # Recompiled: what was distilled has no loss of its own.
     model.compile(loss=_loss(), metrics=["accuracy"])
     loss, accuracy = model.evaluate(*test, batch_size=1000, verbose=0)
-    values = [value.numpy() for value in model.trainable_variables]
-    kernels = [value for value in values if value.ndim > 1]
+    kernels = [
+        value.numpy()
+        for value in model.trainable_variables
+        if value.path.endswith("kernel") and re.search(net.FILTERS or "", value.path)
+    ]
     row = {
         **job,
         "epochs": net.DENSE_EPOCHS + (net.MORE_EPOCHS if job["arm"] != DENSE else 0),
@@ -56,7 +62,7 @@ def trained(net, job, dense_settings):
         "loss": loss,
         "zeros": 1 - float(sum(map(np.count_nonzero, kernels)) / sum(one.size for one in kernels)),
         "macs": macs(model),
-        "parameters": sum(value.size for value in values),
+        "parameters": model.count_params(),
         "seconds": round(time.perf_counter() - begin, 1),
     }
     keras.backend.clear_session()
@@ -72,7 +78,7 @@ def _go_on(net, model, train, arm, rate, temperature=None, **_):
         sparsity, how = WEIGHTS[arm]
         _compile(model, rate, steps * net.MORE_EPOCHS)
         schedule = compression.Cubic(sparsity, begin=0, end=steps * net.MORE_EPOCHS // 2)
-        pruning = compression.prune(model, schedule=schedule, **how)
+        pruning = compression.prune(model, schedule=schedule, filters=net.FILTERS, **how)
         _fit(net, model, train, net.MORE_EPOCHS, rate=None, callbacks=[pruning])
     else:
         teacher = keras.models.clone_model(model)
@@ -93,21 +99,27 @@ def _go_on(net, model, train, arm, rate, temperature=None, **_):
     return model
 
 
-def _dense(net, train, job, settings, anew=False):
-    """The dense net of a seed: kept from an earlier run, or trained."""
+def _dense(net, job, settings, anew=False):
+    """The dense net of a seed, kept from an earlier run, or trained; with the dropout of a job."""
     keras.utils.set_random_seed(job["seed"])
-    build = {name: value for name, value in settings.items() if name != "rate"}
-    model = net.build(**build)
     said = "-".join(f"{name}-{value}" for name, value in settings.items())
     stage = "tuning" if job["tuning"] else "final"
-    path = KEPT / f"{net.__name__}-{job['seed']}-{stage}-{said}.weights.h5"
-    if path.exists() and not anew:
-        model.load_weights(path)
-    else:
+    path = KEPT / f"{net.__name__}-{job['seed']}-{stage}-{said}.npz"
+    if anew or not path.exists():
+        model = _built(net, settings)
+        train, _ = net.data(job["tuning"], dense=True)
         _fit(net, model, train, net.DENSE_EPOCHS, settings["rate"])
         KEPT.mkdir(parents=True, exist_ok=True)
-        model.save_weights(path)
+        np.savez(path, *model.get_weights())
+    with np.load(path) as kept:
+        weights = [kept[name] for name in kept.files]
+    model = _built(net, job["settings"])
+    model.set_weights(weights)
     return model
+
+
+def _built(net, settings):
+    return net.build(**{name: settings[name] for name in settings if name == "dropout"})
 
 
 def _loss():

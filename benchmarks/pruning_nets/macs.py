@@ -19,4 +19,9 @@ def _of_layer(layer):
         return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size) * channels
     if isinstance(layer, keras.layers.Dense):
         return math.prod(layer.output.shape[1:]) * layer.input.shape[-1]
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        tokens, width = layer.output.shape[1:]
+        inner = layer.num_heads * layer.key_dim
+        # Queries, keys, values and outputs; scores and what they weigh.
+        return tokens * 4 * width * inner + 2 * tokens**2 * inner
     return 0

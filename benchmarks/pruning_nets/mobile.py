@@ -5,13 +5,12 @@ Inverted residual blocks: a convolution of 1 x 1 that widens, a depthwise one of
 """
 
 import keras
-from fashion_cnn import BATCH, data
+from fashion_cnn import BATCH, FILTERS, data
 
-__all__ = ["BATCH", "data"]
-DENSE_EPOCHS, MORE_EPOCHS = 8, 6
-DENSE_SETTINGS = [{"rate": rate} for rate in (2e-3, 4e-3, 8e-3)]
+__all__ = ["BATCH", "FILTERS", "data"]
+DENSE_EPOCHS, MORE_EPOCHS = 8, 4
 FILTER_SPARSITY = 0.33
-BLOCKS = ((16, 1), (24, 2), (24, 1), (32, 2), (32, 1))  # filters, strides
+STEM, BLOCKS, HEAD = 8, ((8, 1), (16, 2), (16, 1), (24, 2), (24, 1)), 64  # filters, strides
 WIDER = 3
 
 
@@ -31,8 +30,8 @@ def build():
         return layers.Add()([x, y]) if y.shape == x.shape else y
 
     images = keras.Input((28, 28, 1))
-    x = convolved(images, layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False))
+    x = convolved(images, layers.Conv2D(STEM, 3, strides=2, padding="same", use_bias=False))
     for filters, strides in BLOCKS:
         x = block(x, filters, strides)
-    x = convolved(x, layers.Conv2D(96, 1, use_bias=False))
+    x = convolved(x, layers.Conv2D(HEAD, 1, use_bias=False))
     return keras.Model(images, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
