@@ -28,82 +28,70 @@ import sys
 import pages
 
 HERE = pathlib.Path(__file__).resolve().parent
-DENSE, AS_LONG, DISTILLED = "dense", "dense, trained as long", "half the MACs, distilled"
-OF_IMAGES = (  # in the order in which they are measured and shown
-    DENSE,
-    AS_LONG,
-    "80 % magnitude",
-    "90 % magnitude, global",
-    "90 % random",
-    "half the MACs",
-    DISTILLED,
-)
-OF_WORDS = (DENSE, AS_LONG, "90 % magnitude", "90 % movement")
+DENSE, AS_LONG = "dense", "dense, trained as long"
+HALF, DISTILLED = "half the MACs", "half the MACs, distilled"
 
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """What is trained of a net, and the settings that are tried: a rate, and perhaps dropout.
+    """What is trained of a net.
 
     Attributes:
         title: str.
-        arms: tuple of str.
-        dense: list of dict, settings of the first arm.
-        more: list of dict, those of the other arms.
-        temperatures: tuple of float, of distillation, for each of `more`.
+        settings: dict of an arm to the list of settings that are tried for it.
     """
 
     title: str
-    arms: tuple[str, ...]
-    dense: list[dict[str, float]]
-    more: list[dict[str, float]]
-    temperatures: tuple[float, ...] = ()
+    settings: dict[str, list[dict[str, float]]]
+
+    @property
+    def arms(self):
+        return tuple(self.settings)
+
+
+def _settings(*rows, names=("rate", "dropout", "temperature")):
+    return [dict(zip(names, row)) for row in rows]
 
 
 NETS = {
     "fashion_cnn": Net(
         "CNN on Fashion-MNIST",
-        OF_IMAGES,
-        dense=[
-            {"rate": 2e-3, "dropout": 0.3},
-            {"rate": 4e-3, "dropout": 0.3},
-            {"rate": 4e-3, "dropout": 0.5},
-        ],
-        more=[
-            {"rate": 1e-3, "dropout": 0.3},
-            {"rate": 3e-3, "dropout": 0.3},
-            {"rate": 3e-3, "dropout": 0.0},
-        ],
-        temperatures=(2.0, 4.0),
+        {
+            DENSE: _settings((2e-3, 0.3), (4e-3, 0.3), (4e-3, 0.5)),
+            AS_LONG: _settings((1e-3, 0.3), (3e-3, 0.3), (3e-3, 0.0)),
+            "80 % magnitude": _settings((1e-3, 0.3), (3e-3, 0.3), (3e-3, 0.0), (6e-3, 0.0)),
+            "90 % magnitude, global": _settings((3e-3, 0.0), (6e-3, 0.0)),
+            "90 % random": _settings((3e-3, 0.0)),
+            HALF: _settings((1e-3, 0.3), (3e-3, 0.3)),
+            DISTILLED: _settings((1e-3, 0.3, 4.0), (3e-3, 0.0, 4.0)),
+        },
     ),
     "mobile": Net(
         "Net like MobileNetV2 on Fashion-MNIST",
-        OF_IMAGES,
-        dense=[{"rate": 4e-3}],
-        more=[{"rate": 2e-3}],
-        temperatures=(4.0,),
+        {
+            DENSE: [{"rate": 4e-3}],
+            AS_LONG: [{"rate": 2e-3}],
+            "80 % magnitude": [{"rate": 2e-3}],
+            "90 % magnitude, global": [{"rate": 2e-3}],
+            "90 % random": [{"rate": 2e-3}],
+            HALF: [{"rate": 2e-3}],
+            DISTILLED: [{"rate": 2e-3, "temperature": 4.0}],
+        },
     ),
     "brown": Net(
         "Transformer on the Brown corpus",
-        OF_WORDS,
-        dense=[{"rate": 2e-3}],
-        more=[{"rate": 1e-3}, {"rate": 3e-3}],
+        {
+            DENSE: [{"rate": 2e-3}],
+            AS_LONG: [{"rate": 1e-3}, {"rate": 3e-3}],
+            "90 % magnitude": [{"rate": 1e-3}, {"rate": 3e-3}],
+            "90 % movement": [{"rate": 1e-3}, {"rate": 3e-3}],
+        },
     ),
 }
 # arm: how many points of accuracy it may lose; the distilled one at the interval's upper end
 CLAIMS = {"80 % magnitude": 0.3, "90 % magnitude, global": 1.0, DISTILLED: 0.5}
 # Student's t at 97.5 %, by the number of values
 T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-
-
-def choices(net, arm):
-    """The settings that are tried for an arm."""
-    if arm == DENSE:
-        return net.dense
-    if arm == DISTILLED:
-        pairs = itertools.product(net.more, net.temperatures)
-        return [{**settings, "temperature": temperature} for settings, temperature in pairs]
-    return net.more
 
 
 def measure(name, job, dense_settings):
@@ -128,10 +116,9 @@ def describe(row):
 def best(name, seed):
     """`{arm: the settings that are best for it on the first seed's held-out images}`."""
     found = {}
-    for arm in NETS[name].arms:
+    for arm, tried in NETS[name].settings.items():
         jobs = [
-            {"arm": arm, "seed": seed, "tuning": True, "settings": settings}
-            for settings in choices(NETS[name], arm)
+            {"arm": arm, "seed": seed, "tuning": True, "settings": settings} for settings in tried
         ]
         if len(jobs) > 1:
             jobs = [measure(name, job, found.get(DENSE)) for job in jobs]
@@ -233,7 +220,8 @@ def _said(settings):
 
 def plot(rows):
     """Draws accuracy against weights left and MACs, where matplotlib is installed."""
-    found = whole_seeds([row for row in rows if row["net"] == "fashion_cnn"], OF_IMAGES)
+    arms = NETS["fashion_cnn"].arms
+    found = whole_seeds([row for row in rows if row["net"] == "fashion_cnn"], arms)
     if importlib.util.find_spec("matplotlib") is None or not found:
         return
     import matplotlib
@@ -243,7 +231,7 @@ def plot(rows):
 
     figure, every = pyplot.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     dense = next(iter(found.values()))[DENSE]
-    for number, arm in enumerate(OF_IMAGES):
+    for number, arm in enumerate(arms):
         mine = [one[arm] for one in found.values()]
         mean, half = interval([100 * row["accuracy"] for row in mine])
         left = mine[0]["parameters"] * (1 - mine[0]["zeros"]) / dense["parameters"]
