@@ -8,9 +8,10 @@ with, seed by seed. `pruning_nets/arms.py` says what each of them does. "Half th
 filters and neurons by their L2 norm, takes them out with `shrink`, and trains the small model,
 with the labels alone or also with what the dense net says (`keras.distillation.Distiller`).
 
-Rates, dropout and temperature are chosen for each arm on the first seed, by 10,000 images that
-were held out of the training set, also for the dense arms. The accuracies below are those of
-the test set, which nothing was chosen by. TensorFlow has one thread.
+All layers are pruned, the first and the last, too. Rates, dropout and temperature are chosen for
+each arm, also for the dense ones, on the first seed, by examples that were held out of those to
+train with (10,000 images); where nothing is listed as tried, nothing was chosen. The accuracies
+are those of the test set, by which nothing was chosen. TensorFlow has one thread.
 
 Rows that are there already are not measured again.
 """
@@ -139,7 +140,8 @@ def tables(rows):
         parts.append(f"## {net.title}\n\n{_accuracies(found, net.arms)}")
         if len(found) > 1:
             parts.append(_claims(found))
-        parts.append(_tried([row for row in mine if row["tuning"]], net.arms))
+        if tried := [row for row in mine if row["tuning"]]:
+            parts.append(_tried(tried, net.arms))
     return "\n\n".join(parts)
 
 
