@@ -31,6 +31,7 @@ NAMES = (
     "metrics",
     "autotuning",
     "shrink",
+    "pruning",
 )
 BEGAN = time.strftime("%Y-%m-%d %H:%M:%S")
 
