@@ -47,7 +47,9 @@ def _keras(directory):
 
 
 def _debian(directory):
+    fetched = f"apt-get download {PACKAGE}"  # without a list of packages get one first
+    fetched = f"({fetched} || (apt-get update && {fetched}))"
     unpacked = f"dpkg-deb --fsys-tarfile {PACKAGE}*.deb > data.tar && rm {PACKAGE}*.deb"
-    download = ["sh", "-c", f"apt-get download {PACKAGE} && {unpacked}"]
+    download = ["sh", "-c", f"{fetched} && {unpacked}"]
     local_copy.keep(directory, download, list(FILES.values()))
     return _local(directory)
