@@ -40,7 +40,7 @@ def shrink(model: keras.Model) -> keras.Model:
     >>> x, y = numpy.ones((16, 8)), numpy.ones((16, 3))
     >>> history = model.fit(x, y, verbose=0, callbacks=[pruning])
     >>> small = compression.shrink(model)
-    >>> [layer.kernel.shape for layer in small.layers]
+    >>> [tuple(layer.kernel.shape) for layer in small.layers]
     [(8, 5), (5, 3)]
 
     Args:
