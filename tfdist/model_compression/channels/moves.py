@@ -61,18 +61,6 @@ def _tile(operation, given, labels, where):
     return [_moved(operation, given[0], labels, where, lambda one: np.tile(one, times))]
 
 
-@_rule("Pad", "PadV2", "MirrorPad")
-def _pad(operation, given, labels, where):
-    before, after = _shape(operation.inputs[0]), _shape(operation.outputs[0])
-    kept = []
-    for factor in given[0]:
-        if all(before[axis] == after[axis] for axis in axes_of(factor)):
-            kept.append(factor)
-        else:
-            labels.keep(factor, f"{where} pads them")
-    return [kept]
-
-
 @_rule("StridedSlice")
 def _strided_slice(operation, given, labels, where):
     values = [_constant(operation, place) for place in (1, 2, 3)]

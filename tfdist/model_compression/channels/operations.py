@@ -205,6 +205,7 @@ def _softmax(operation, given, labels, where):
 
 
 @_rule("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "SpaceToBatchND", "BatchToSpaceND")
+@_rule("Pad", "PadV2", "MirrorPad")
 @_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 def _window(operation, given, labels, where):
     before, after = _shape(operation.inputs[0]), _shape(operation.outputs[0])

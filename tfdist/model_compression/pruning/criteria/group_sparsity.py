@@ -44,7 +44,7 @@ class GroupSparsity(Criterion):
         alpha: float of at least 0; 4 in the paper.
 
     Reference:
-        Fang et al., DepGraph: towards any structural pruning, 2301.12900, section 3.3.
+        Fang et al., DepGraph: towards any structural pruning, 2301.12900.
     """
 
     adjusts_gradients = True
